@@ -1,0 +1,1 @@
+"""Continuous batching: which request runs when. Plain Python; the model is behind ``runner.ModelRunner``."""

@@ -1,0 +1,74 @@
+"""What the engine is asked to do, and what it answers."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen.
+
+    ``temperature`` 0 is greedy. ``top_k`` 0 and ``top_p`` 1 keep the whole vocabulary. The same ``seed`` gives the same tokens in any company.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """An image and a prefix made ready for the model.
+
+    ``pixels`` belongs to the runner; the engine only hands it on. ``tokens`` is the text after the image tokens: bos, prefix, newline.
+    ``image_size`` is (width, height) of the picture as sent, after EXIF orientation.
+    """
+
+    pixels: object
+    tokens: tuple[int, ...]
+    image_size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One prompt to be continued by at most ``max_tokens`` tokens. ``deadline`` is on the engine's clock, in seconds."""
+
+    prompt: Prompt
+    max_tokens: int
+    sampling: Sampling = GREEDY
+    deadline: float | None = None
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended: the model wrote its end token, or the token budget was used up."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Seconds a request spent in each stage. ``vision`` and ``prefill`` are the durations of the batches it was part of."""
+
+    queue: float
+    vision: float
+    prefill: float
+    decode: float
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """The continuation: token ids without the end token, the probability the model gave each, and why it ended.
+
+    ``end_probability`` is the end token's own, None where the token budget ended the answer.
+    """
+
+    tokens: tuple[int, ...]
+    probabilities: tuple[float, ...]
+    end_probability: float | None
+    finish_reason: FinishReason
+    times: StageTimes

@@ -1,0 +1,89 @@
+"""The model as the layers above see it: a table of slots with four verbs, and what surrounds it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.engine.generation import Generation, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """One chosen token for each row of a batch, and the probability the model gave it (NaN where the logits were not finite)."""
+
+    tokens: list[int]
+    probabilities: list[float]
+
+
+class ModelRunner(Protocol):
+    """Runs batches over a table of ``slots`` rows. Called from the device thread only.
+
+    The live rows are always 0..n-1: a prefill appends rows behind them, ``move`` fills a hole with the last row.
+    ``image_tokens`` is the number of tokens one picture takes; ``end_tokens`` end a generation and are not part of it.
+    """
+
+    slots: int
+    image_tokens: int
+    end_tokens: frozenset[int]
+
+    def encode(self, generations: Sequence[Generation]) -> object:
+        """Run the vision tower over the images of a batch. The answer is handed to ``prefill`` as it is."""
+        ...
+
+    def prefill(self, generations: Sequence[Generation], features: object, first_slot: int) -> Sampled:
+        """Write the prompts into the slots from ``first_slot`` on and choose the first token of each."""
+        ...
+
+    def decode(self, live: int) -> Sampled:
+        """One more token for each of the slots 0..live-1, after the token chosen for it last."""
+        ...
+
+    def move(self, source: int, target: int) -> None:
+        """Let the row at ``source`` stand at ``target``; what was there is gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Where the location and segmentation tokens of a checkpoint begin, and how its ids become text.
+
+    ``decode`` keeps location and segmentation tokens as ``<loc0000>`` and ``<seg000>``.
+    """
+
+    first_location: int
+    first_segmentation: int
+    decode: Callable[[Sequence[int]], str]
+
+
+class LoadedModel(Protocol):
+    """A checkpoint in memory: its runner, and the work around it that needs the checkpoint's own files.
+
+    ``resolution`` is the side in pixels that every picture is squeezed to. ``max_prompt_tokens`` counts text only.
+    ``paints_masks`` is false where the checkpoint came without a mask decoder.
+    """
+
+    runner: ModelRunner
+    vocabulary: Vocabulary
+    resolution: int
+    max_tokens: int
+    max_prompt_tokens: int
+    paints_masks: bool
+
+    def prepare(self, image: bytes, prefix: str, locations_allowed: bool) -> Prompt:
+        """Decode and resize the image, encode the prefix. Slow: meant for a worker thread.
+
+        Errors: InvalidImage, ImageTooLarge, PromptTooLong, InvalidRequest (control tokens in the prefix).
+        """
+        ...
+
+    def paint_masks(
+        self, codes: Sequence[tuple[int, ...]], boxes: Sequence[tuple[float, float, float, float]], image_size: tuple[int, int]
+    ) -> list[NDArray[np.bool_]]:
+        """Decode 16 segmentation codes (0..127) per object and paint each into its box (x_min, y_min, x_max, y_max) of the picture.
+
+        The masks are [height, width]. Slow: meant for a worker thread.
+        """
+        ...

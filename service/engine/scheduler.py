@@ -1,0 +1,139 @@
+"""Who runs in the next step. Synchronous, without a clock, without a lock: time comes in as an argument."""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from service.engine.generation import FinishReason, Generated
+from service.engine.request import Phase, Request
+from service.engine.runner import Sampled
+from service.engine.slots import SlotTable
+from service.errors import DeadlineExceeded, GenerationFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """New requests for the slots from ``first_slot`` on."""
+
+    requests: list[Request]
+    first_slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """One more token for everyone who is live, in the order of their slots."""
+
+    requests: list[Request]
+
+
+class Scheduler:
+    """First come, first served, into ``slots`` slots.
+
+    A prefill takes at most ``prefill_tokens`` tokens (but at least one prompt), and no two prefills follow one another while others decode:
+    so the ones who are writing never wait longer than one bounded prefill for their next token.
+    """
+
+    def __init__(self, slots: int, image_tokens: int, end_tokens: frozenset[int], prefill_tokens: int) -> None:
+        self._table = SlotTable(slots)
+        self._waiting: deque[Request] = deque()
+        self._image_tokens = image_tokens
+        self._end_tokens = end_tokens
+        self._prefill_tokens = prefill_tokens
+        self._decode_is_due = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step would have something to do."""
+        return bool(self._waiting or self._table.live)
+
+    def add(self, request: Request) -> None:
+        """Queue a request."""
+        self._waiting.append(request)
+
+    def retire(self, now: float) -> tuple[list[tuple[int, int]], list[Request]]:
+        """Empty the slots of who has ended, and drop who was cancelled or whose deadline has passed.
+
+        Returns the moves that the runner must make, and the requests dropped here.
+        """
+        dropped = [request for request in self._waiting if _is_lost(request, now)]
+        if dropped:
+            self._waiting = deque(request for request in self._waiting if not _is_lost(request, now))
+        for request in self._table.live:
+            if request.phase is Phase.RUNNING and _is_lost(request, now):
+                dropped.append(request)
+        for request in dropped:
+            request.phase = Phase.ENDED
+            if not request.cancelled:
+                request.outcome = DeadlineExceeded("The request's time ran out before its answer was complete; allow more with timeout_ms.")
+        leaving = {request for request in self._table.live if request.phase is Phase.ENDED}
+        return (self._table.release(leaving) if leaving else []), dropped
+
+    def next_batch(self) -> Prefill | Decode | None:
+        """Waiting prompts into free slots, else one more token for all who are live; None when there is nothing to do."""
+        live = self._table.live
+        if self._waiting and self._table.free and not (live and self._decode_is_due):
+            requests = self._admit()
+            self._decode_is_due = True
+            return Prefill(requests, self._table.take(requests))
+        if not live:
+            return None
+        self._decode_is_due = False
+        return Decode(self.live)
+
+    def record(self, batch: Prefill | Decode, sampled: Sampled, now: float) -> list[Request]:
+        """Append each row's token; returns the requests that ended with it."""
+        ended = []
+        for request, token, probability in zip(batch.requests, sampled.tokens, sampled.probabilities, strict=True):
+            if isinstance(batch, Prefill):
+                request.first_token = now
+            if math.isnan(probability):
+                self._end(request, GenerationFailed("The model gave no finite probabilities for this request."))
+            elif token in self._end_tokens:
+                self._end(request, _generated(request, probability, now))
+            else:
+                request.tokens.append(token)
+                request.probabilities.append(probability)
+                if len(request.tokens) >= request.generation.max_tokens:
+                    self._end(request, _generated(request, None, now))
+            if request.phase is Phase.ENDED:
+                ended.append(request)
+        return ended
+
+    def fail(self, requests: list[Request]) -> list[Request]:
+        """A step failed: these requests end with an error, the others go on. Returns the requests."""
+        for request in requests:
+            self._end(request, GenerationFailed("The model failed while it worked on this request."))
+        return requests
+
+    @property
+    def live(self) -> list[Request]:
+        """The requests in slots 0, 1, 2, …"""
+        return list(self._table.live)
+
+    def _admit(self) -> list[Request]:
+        requests: list[Request] = []
+        longest = 0
+        while self._waiting and len(requests) < self._table.free:
+            # Rows are padded to the longest, so that is what each of them costs.
+            longest = max(longest, self._image_tokens + len(self._waiting[0].generation.prompt.tokens))
+            if requests and longest * (len(requests) + 1) > self._prefill_tokens:
+                break
+            request = self._waiting.popleft()
+            request.phase = Phase.RUNNING
+            requests.append(request)
+        return requests
+
+    @staticmethod
+    def _end(request: Request, outcome: Generated | GenerationFailed) -> None:
+        request.phase = Phase.ENDED
+        request.outcome = outcome
+
+
+def _is_lost(request: Request, now: float) -> bool:
+    deadline = request.generation.deadline
+    return request.cancelled or (deadline is not None and now >= deadline)
+
+
+def _generated(request: Request, end_probability: float | None, now: float) -> Generated:
+    reason = FinishReason.LENGTH if end_probability is None else FinishReason.STOP
+    return Generated(tuple(request.tokens), tuple(request.probabilities), end_probability, reason, request.times(now))

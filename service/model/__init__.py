@@ -1,0 +1,1 @@
+"""The model itself: loading, preprocessing, the runner over transformers' modules, the mask decoder. Implements what ``engine`` and ``tasks`` ask for."""

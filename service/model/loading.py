@@ -1,0 +1,107 @@
+"""Reading a checkpoint from a folder or the hub: safetensors only, no code of the checkpoint's, PaliGemma only."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
+from transformers.models.paligemma.processing_paligemma import PaliGemmaProcessor
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MASK_DECODER_FILES = ("mask_decoder.safetensors", "vae-oid.npz")
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be served; the message says which, why, and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a checkpoint is: a folder or a hub id with a revision; and how it is to be held in memory.
+
+    ``device`` is a torch device name or "auto": CUDA where there is one, else the CPU. ``dtype`` None: float32 on a CPU, bfloat16 on CUDA.
+    ``mask_decoder`` names a file that is not in the folder itself.
+    """
+
+    checkpoint: str
+    revision: str | None = None
+    dtype: str | None = None
+    device: str = "auto"
+    mask_decoder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint in memory. ``mask_decoder`` is None where none was found: then segment answers boxes without masks."""
+
+    model: PaliGemmaForConditionalGeneration
+    processor: PaliGemmaProcessor
+    mask_decoder: Path | None
+    dtype: str
+    device: str
+
+
+def load(source: Source) -> Checkpoint:
+    """Read config, weights and processor. Errors: CheckpointError."""
+    folder = _folder(source)
+    _check_config(folder)
+    device = _device(source.device)
+    dtype = source.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+    if dtype not in DTYPES:
+        raise CheckpointError(f"dtype {dtype!r} is not known: one of {', '.join(DTYPES)} is needed.")
+    if source.mask_decoder is not None and not source.mask_decoder.is_file():
+        raise CheckpointError(f"{source.mask_decoder}: the mask decoder is not a file.")
+    try:
+        model = PaliGemmaForConditionalGeneration.from_pretrained(
+            folder, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False, local_files_only=True
+        )
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{source.checkpoint}: the checkpoint cannot be read: {error}") from error
+    if not isinstance(processor, PaliGemmaProcessor):
+        raise CheckpointError(f"{source.checkpoint}: its processor is a {type(processor).__name__}, not a PaliGemmaProcessor.")
+    found = (folder / name for name in MASK_DECODER_FILES)
+    mask_decoder = source.mask_decoder or next((path for path in found if path.is_file()), None)
+    return Checkpoint(model.to(device), processor, mask_decoder, dtype, device)
+
+
+def _folder(source: Source) -> Path:
+    """The checkpoint's folder; a hub id is fetched into the hub's cache first."""
+    folder = Path(source.checkpoint)
+    if folder.is_dir():
+        return folder
+    if source.checkpoint.count("/") != 1 or source.checkpoint.startswith((".", "/", "~")):
+        raise CheckpointError(f"{source.checkpoint}: neither a folder nor a hub id such as google/paligemma-3b-mix-224.")
+    try:
+        patterns = ["*.json", "*.safetensors", "tokenizer.model"]
+        return Path(snapshot_download(source.checkpoint, revision=source.revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{source.checkpoint}: cannot be fetched from the hub ({reason}). "
+            "A gated checkpoint needs its licence accepted on its page and a token in HF_TOKEN; without a network give a folder."
+        ) from error
+
+
+def _check_config(folder: Path) -> None:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: no readable config.json.") from error
+    if not isinstance(config, dict) or config.get("model_type") != "paligemma":
+        raise CheckpointError(f"{folder}: config.json is not a PaliGemma's (model_type must be 'paligemma').")
+    if "auto_map" in config:
+        raise CheckpointError(f"{folder}: config.json asks for code of its own (auto_map), which is never run.")
+    if not list(folder.glob("*.safetensors")):
+        raise CheckpointError(f"{folder}: no safetensors weights; other formats can run code when they are read, and are refused.")
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise CheckpointError(f"device {name!r}: torch sees no CUDA device here; use 'cpu' or 'auto'.")
+    return name

@@ -1,0 +1,62 @@
+"""A PaliGemma ready to be served: the engine's ``LoadedModel``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from service.engine.generation import Prompt
+from service.engine.runner import Vocabulary
+from service.model.images import ImageReader, levels_table, to_pixels
+from service.model.loading import Checkpoint
+from service.model.mask_decoder import MaskDecoder, load_mask_decoder, paint
+from service.model.prompt_encoder import PromptEncoder
+from service.model.runner import TransformersRunner
+
+
+@dataclass(frozen=True, slots=True)
+class TableSize:
+    """How many requests run at once, and the most text tokens each may have."""
+
+    slots: int = 32
+    max_prompt_tokens: int = 256
+    max_tokens: int = 1024
+
+
+class PaliGemma:
+    """A checkpoint with its runner, its preprocessing and its mask decoder."""
+
+    def __init__(self, checkpoint: Checkpoint, size: TableSize, images: ImageReader) -> None:
+        self.runner = TransformersRunner(checkpoint.model, size.slots, size.max_prompt_tokens + size.max_tokens)
+        self.resolution = int(checkpoint.model.config.vision_config.image_size)
+        self.max_tokens = size.max_tokens
+        self.max_prompt_tokens = size.max_prompt_tokens
+        self._images = images
+        self._encoder = PromptEncoder(checkpoint.processor.tokenizer, size.max_prompt_tokens)
+        self.vocabulary = Vocabulary(self._encoder.first_location, self._encoder.first_segmentation, self._encoder.decode)
+        settings = checkpoint.processor.image_processor
+        self._resample = int(settings.resample)
+        self._levels = levels_table(settings.rescale_factor, settings.image_mean, settings.image_std)
+        self._mask_decoder: MaskDecoder | None = None
+        if checkpoint.mask_decoder is not None:
+            self._mask_decoder = load_mask_decoder(checkpoint.mask_decoder)
+        self.paints_masks = self._mask_decoder is not None
+
+    def prepare(self, image: bytes, prefix: str, locations_allowed: bool) -> Prompt:
+        """See ``LoadedModel``. The pixels are float32 [3, side, side], exactly what transformers' Pillow processor makes."""
+        tokens = self._encoder.encode(prefix, locations_allowed)
+        picture = self._images.open(image)
+        levels = to_pixels(picture, self.resolution, self._resample)
+        pixels = np.stack([self._levels[:, channel].take(levels[:, :, channel]) for channel in range(3)])
+        return Prompt(pixels, tokens, picture.size)
+
+    @torch.inference_mode()
+    def paint_masks(
+        self, codes: Sequence[tuple[int, ...]], boxes: Sequence[tuple[float, float, float, float]], image_size: tuple[int, int]
+    ) -> list[NDArray[np.bool_]]:
+        """See ``LoadedModel``."""
+        if self._mask_decoder is None:
+            raise ValueError("this checkpoint came without a mask decoder")
+        return paint(self._mask_decoder.decode(codes), boxes, image_size)

@@ -1,0 +1,32 @@
+"""What the tasks need from the layers that ``main`` plugs in."""
+
+from typing import Protocol
+
+from service.engine.engine import Engine
+from service.engine.runner import LoadedModel, Vocabulary
+
+__all__ = ["Instance", "Router", "Vocabulary"]
+
+
+class Instance(Protocol):
+    """One warm model, as a task sees it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def model(self) -> LoadedModel: ...
+
+    @property
+    def engine(self) -> Engine: ...
+
+
+class Router(Protocol):
+    """Knows which instance answers a request."""
+
+    def route(self, model: str | None, resolution: int | str | None, shorter_side: int | None) -> Instance:
+        """The instance named ``model``, else one of ``resolution`` (224, 448, 896 or "auto"), else the default.
+
+        ``shorter_side`` of the picture, in pixels, is known where ``resolution`` is "auto". Errors: ModelNotFound, ModelNotReady.
+        """
+        ...

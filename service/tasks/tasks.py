@@ -1,0 +1,190 @@
+"""The seven tasks: one method each, and the one way all of them go."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from service.engine.generation import Generated, Generation, Prompt, Sampling
+from service.errors import AdapterNotFound, DeadlineExceeded, FieldProblem, InvalidRequest
+from service.tasks import prompts
+from service.tasks.located import Reading, locate
+from service.tasks.ports import Instance, Router
+from service.tasks.prompts import CaptionStyle
+from service.tasks.results import Answer, Box, ImageSize, MaskFormat, TaskResult, Timings, Usage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What every task may be asked besides its own fields. ``timeout`` is in seconds; None stands for the service's default."""
+
+    model: str | None = None
+    resolution: int | str | None = None
+    adapter: str | None = None
+    max_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is the same for every request of a task.
+
+    ``max_tokens`` is the budget where the caller gives none. ``region`` tasks put a box of the picture into the prefix.
+    """
+
+    name: str
+    max_tokens: int
+    reading: Reading = Reading.TEXT
+    locations_allowed: bool = False
+    region: bool = False
+
+
+CAPTION = Task("caption", 64)
+ANSWER = Task("answer", 32)
+DETECT = Task("detect", 256, Reading.BOXES)
+SEGMENT = Task("segment", 512, Reading.MASKS)
+READ = Task("read", 128)
+CAPTION_REGION = Task("caption-region", 32, locations_allowed=True, region=True)
+GENERATE = Task("generate", 128, Reading.WHATEVER, locations_allowed=True)
+ALL_TASKS = (CAPTION, ANSWER, DETECT, SEGMENT, READ, CAPTION_REGION, GENERATE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """One request. ``prefix`` waits for the picture's size, because a region is given in its pixels."""
+
+    task: Task
+    image: bytes
+    options: Options
+    prefix: Callable[[ImageSize], str]
+    mask_format: MaskFormat = MaskFormat.RLE
+
+
+class Tasks:
+    """Every transport calls these methods and nothing else.
+
+    ``image_size`` reads (width, height) from a picture's header, within limits. ``workers`` runs what would block the event loop.
+    ``default_timeout`` is in seconds.
+    """
+
+    def __init__(
+        self, router: Router, image_size: Callable[[bytes], tuple[int, int]], workers: Executor, default_timeout: float
+    ) -> None:
+        self._router = router
+        self._image_size = image_size
+        self._workers = workers
+        self._default_timeout = default_timeout
+
+    async def caption(
+        self, image: bytes, options: Options, language: str = "en", style: CaptionStyle = CaptionStyle.STANDARD
+    ) -> TaskResult:
+        """Describe the picture."""
+        return await self._run(CAPTION, image, options, prompts.caption(language, style))
+
+    async def answer(self, image: bytes, options: Options, question: str, language: str = "en") -> TaskResult:
+        """Answer a question about the picture."""
+        return await self._run(ANSWER, image, options, prompts.answer(language, question))
+
+    async def detect(self, image: bytes, options: Options, objects: Sequence[str]) -> TaskResult:
+        """Find the named objects: ``detections``."""
+        return await self._run(DETECT, image, options, prompts.detect(objects))
+
+    async def segment(
+        self, image: bytes, options: Options, objects: Sequence[str], mask_format: MaskFormat = MaskFormat.RLE
+    ) -> TaskResult:
+        """Find and outline the named objects: ``segments``."""
+        prefix = prompts.segment(objects)
+        return await self._within_time(_Ask(SEGMENT, image, options, lambda _: prefix, mask_format))
+
+    async def read(self, image: bytes, options: Options) -> TaskResult:
+        """Read the text in the picture."""
+        return await self._run(READ, image, options, prompts.read())
+
+    async def caption_region(self, image: bytes, options: Options, box: Box) -> TaskResult:
+        """Describe what lies in a box, given in pixels."""
+        return await self._within_time(_Ask(CAPTION_REGION, image, options, partial(prompts.caption_region, box)))
+
+    async def generate(self, image: bytes, options: Options, prompt: str) -> TaskResult:
+        """Continue any prefix; ``detections`` and ``segments`` hold what the text holds of them."""
+        return await self._run(GENERATE, image, options, prompts.generate(prompt))
+
+    async def _run(self, task: Task, image: bytes, options: Options, prefix: str) -> TaskResult:
+        return await self._within_time(_Ask(task, image, options, lambda _: prefix))
+
+    async def _within_time(self, ask: _Ask) -> TaskResult:
+        timeout = self._default_timeout if ask.options.timeout is None else ask.options.timeout
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._one_way(ask, time.monotonic(), timeout)
+        except TimeoutError:
+            message = f"The request was not done within {1000 * timeout:.0f} ms; allow more with timeout_ms, or ask for less."
+            raise DeadlineExceeded(message) from None
+
+    async def _one_way(self, ask: _Ask, started: float, timeout: float) -> TaskResult:
+        options = ask.options
+        size = ImageSize(0, 0)
+        if ask.task.region or options.resolution == "auto":
+            size = ImageSize(*await self._in_worker(partial(self._image_size, ask.image)))
+        prefix = ask.prefix(size)
+        instance = self._router.route(options.model, options.resolution, min(size.width, size.height))
+        if options.adapter is not None:
+            raise AdapterNotFound(f"{instance.name} has no adapter of this name: it serves none.")
+        max_tokens = _max_tokens(ask, instance)
+        with instance.engine.reserve(started + timeout) as place:
+            began = time.monotonic()
+            prompt = await self._in_worker(partial(instance.model.prepare, ask.image, prefix, ask.task.locations_allowed))
+            preprocess = time.monotonic() - began
+            generated = await place.run(Generation(prompt, max_tokens, _sampling(options), started + timeout))
+        detections, segments = await self._in_worker(
+            partial(locate, generated, instance.model, prompt.image_size, ask.task.reading, ask.mask_format)
+        )
+        seconds = (preprocess, time.monotonic() - started)
+        return TaskResult(_answer(ask, prefix, (instance, prompt, generated), seconds), detections, segments)
+
+    async def _in_worker(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+
+
+def _sampling(options: Options) -> Sampling:
+    seed = secrets.randbits(63) if options.seed is None else options.seed
+    return Sampling(options.temperature, options.top_p, options.top_k, seed)
+
+
+def _max_tokens(ask: _Ask, instance: Instance) -> int:
+    most = instance.model.max_tokens
+    if ask.options.max_tokens is None:
+        return min(ask.task.max_tokens, most)
+    if not 1 <= ask.options.max_tokens <= most:
+        problem = FieldProblem("max_tokens", f"1..{most} is what {instance.name} allows")
+        raise InvalidRequest("The token budget is out of range.", (problem,))
+    return ask.options.max_tokens
+
+
+def _answer(ask: _Ask, prefix: str, run: tuple[Instance, Prompt, Generated], seconds: tuple[float, float]) -> Answer:
+    """``seconds``: preprocessing, and all of it."""
+    instance, prompt, generated = run
+    preprocess, total = seconds
+    times = generated.times
+    # An empty answer is as sure as its end token was.
+    probabilities = generated.probabilities or (generated.end_probability or 0.0,)
+    return Answer(
+        model=instance.name,
+        task=ask.task.name,
+        prompt=prefix,
+        text=instance.model.vocabulary.decode(generated.tokens),
+        finish_reason=generated.finish_reason.value,
+        score=sum(probabilities) / len(probabilities),
+        image=ImageSize(*prompt.image_size),
+        usage=Usage(instance.model.runner.image_tokens, len(prompt.tokens), len(generated.tokens)),
+        timings=Timings(*(1000 * each for each in (times.queue, preprocess, times.vision, times.prefill, times.decode, total))),
+    )

@@ -1,0 +1,1 @@
+"""REST: FastAPI over the tasks."""

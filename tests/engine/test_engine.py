@@ -1,0 +1,170 @@
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+
+from service.engine.device_loop import DeviceLoop
+from service.engine.engine import Engine, EngineLimits, Pace
+from service.engine.generation import Generation
+from service.errors import DeadlineExceeded, GenerationFailed, Overloaded
+from tests.fakes import CountingRunner, SilentObserver, expected_tokens, generation
+
+FOREVER = float("inf")
+
+
+class Bench:
+    """An engine over the counting runner, on a real device thread."""
+
+    def __init__(self, slots: int = 4, queue: int = 100) -> None:
+        self.runner = CountingRunner(slots)
+        self.observer = SilentObserver()
+        self.device = DeviceLoop(self.observer)
+        self.engine = Engine("fake", self.runner, self.device, EngineLimits(queue), self.observer)
+
+    async def ask(self, wanted: Generation) -> tuple[int, ...]:
+        with self.engine.reserve(FOREVER) as place:
+            return (await place.run(wanted)).tokens
+
+
+def run(work: Callable[[Bench], Awaitable[None]], slots: int = 4, queue: int = 100) -> Bench:
+    bench = Bench(slots, queue)
+    bench.device.start()
+
+    async def main() -> None:
+        async with asyncio.timeout(30):
+            await work(bench)
+
+    asyncio.run(main())
+    bench.runner.gate.set()
+    bench.device.stop()
+    return bench
+
+
+def test_everyone_gets_their_own_answer() -> None:
+    async def work(bench: Bench) -> None:
+        wanted = [generation(answer=index % 7, last=1000 * index) for index in range(40)]
+        answers = await asyncio.gather(*(bench.ask(each) for each in wanted))
+        assert answers == [expected_tokens(each) for each in wanted]
+
+    bench = run(work)
+    assert bench.observer.queue == ("fake", 0, 0)
+    assert max(size for _, size in bench.observer.batches) == 4
+
+
+def test_a_full_queue_refuses_at_the_door() -> None:
+    async def work(bench: Bench) -> None:
+        bench.runner.gate.clear()
+        with bench.engine.reserve(FOREVER), bench.engine.reserve(FOREVER):
+            with pytest.raises(Overloaded, match="queue of fake is full"), bench.engine.reserve(FOREVER):
+                pass
+        assert bench.engine.waiting == 0
+
+    run(work, queue=2)
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_the_door() -> None:
+    async def work(bench: Bench) -> None:
+        with pytest.raises(Overloaded, match="longer than its timeout"), bench.engine.reserve(deadline=0.0):
+            pass
+
+    run(work)
+
+
+def test_cancelling_frees_the_slot_for_the_next() -> None:
+    async def work(bench: Bench) -> None:
+        endless = asyncio.create_task(bench.ask(generation(answer=10**9, max_tokens=10**9)))
+        started = asyncio.get_running_loop().create_future()
+        bench.runner.before_step = lambda phase, _: (
+            bench.device.post(lambda: None) if started.done() else started.get_loop().call_soon_threadsafe(_resolve, started)
+        )
+        await started
+        endless.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await endless
+        assert await bench.ask(generation(answer=3)) == (101, 102, 103)
+
+    assert run(work, slots=1).observer.queue == ("fake", 0, 0)
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def test_the_deadline_ends_a_running_request() -> None:
+    async def work(bench: Bench) -> None:
+        late = Generation(generation(answer=10**9).prompt, max_tokens=10**9, deadline=0.0)
+        with pytest.raises(DeadlineExceeded), bench.engine.reserve(FOREVER) as place:
+            await place.run(late)
+
+    run(work)
+
+
+def test_a_step_that_fails_fails_its_requests_and_nobody_else() -> None:
+    async def work(bench: Bench) -> None:
+        def break_poison(phase: str, generations: Sequence[Generation]) -> None:
+            if phase == "prefill" and any(each.prompt.tokens[-1] == 666 for each in generations):
+                raise RuntimeError("poison")
+
+        bench.runner.before_step = break_poison
+        with pytest.raises(GenerationFailed) as failure:
+            await bench.ask(generation(answer=2, last=666))
+        assert "poison" not in failure.value.message
+        assert await bench.ask(generation(answer=2)) == (101, 102)
+
+    assert run(work).observer.queue == ("fake", 0, 0)
+
+
+def test_stopping_finishes_what_was_accepted() -> None:
+    bench = Bench()
+    bench.runner.gate.clear()
+    bench.device.start()
+
+    async def main() -> None:
+        answers = asyncio.gather(*(bench.ask(generation(answer=5, last=index)) for index in range(20)))
+        await asyncio.to_thread(lambda: None)  # all have been submitted by now
+        stopping = asyncio.create_task(asyncio.to_thread(bench.device.stop))
+        bench.runner.gate.set()
+        assert len(await answers) == 20
+        await stopping
+
+    asyncio.run(main())
+    assert not bench.device.is_alive(patience=1)
+
+
+def test_a_stuck_step_is_seen_as_not_alive() -> None:
+    async def work(bench: Bench) -> None:
+        inside = threading.Event()
+        bench.runner.before_step = lambda phase, _: inside.set()
+        assert bench.device.is_alive(patience=0)
+        bench.runner.gate.clear()
+        asking = asyncio.create_task(bench.ask(generation(answer=1)))
+        while bench.device.is_alive(patience=0):
+            await asyncio.sleep(0)
+        assert bench.device.is_alive(patience=60)
+        bench.runner.gate.set()
+        await asking
+
+    run(work)
+
+
+def test_a_place_is_good_for_one_generation() -> None:
+    async def work(bench: Bench) -> None:
+        with bench.engine.reserve(FOREVER) as place:
+            await place.run(generation(answer=1))
+            with pytest.raises(RuntimeError):
+                await place.run(generation(answer=1))
+
+    run(work)
+
+
+def test_the_pace_is_the_mean_time_between_ends_while_others_wait() -> None:
+    pace = Pace()
+    assert pace.wait(100) == 0
+    for tick in range(1000):
+        pace.ended(now=0.1 * tick, waiting=5)
+    assert pace.wait(10) == pytest.approx(1.0, rel=0.01)
+    pace.ended(now=100.0, waiting=0)
+    pace.ended(now=5000.0, waiting=1)  # an idle hour says nothing about the pace
+    assert pace.wait(10) == pytest.approx(1.0, rel=0.1)

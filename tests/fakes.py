@@ -1,0 +1,118 @@
+"""A runner whose answers can be worked out by hand. It stands in for the model wherever the model is not what is tested."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.engine.generation import Generation, Prompt
+from service.engine.runner import Sampled, Vocabulary
+
+END = 1
+
+
+def expected_tokens(generation: Generation) -> tuple[int, ...]:
+    """What the fake answers: it counts on from the prompt's last token, as often as the prompt's first token says, then ends."""
+    first, last = generation.prompt.tokens[0], generation.prompt.tokens[-1]
+    return tuple(last + 1 + step for step in range(min(first, generation.max_tokens)))
+
+
+class CountingRunner:
+    """Counts on from each prompt's last token; the prompt's first token says how many tokens come before the end.
+
+    ``log`` holds what was asked of it. Set ``gate`` to hold every step until it is opened; ``before_step`` is called in each step and may raise.
+    """
+
+    def __init__(self, slots: int = 4, image_tokens: int = 4) -> None:
+        self.slots = slots
+        self.image_tokens = image_tokens
+        self.end_tokens = frozenset({END})
+        self.log: list[tuple[object, ...]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.before_step: Callable[[str, Sequence[Generation]], None] = lambda phase, generations: None
+        self._rows: list[Generation | None] = [None] * slots
+        self._written = [0] * slots
+
+    def encode(self, generations: Sequence[Generation]) -> object:
+        """Features are the pixels themselves."""
+        return [generation.prompt.pixels for generation in generations]
+
+    def prefill(self, generations: Sequence[Generation], features: object, first_slot: int) -> Sampled:
+        """See ``ModelRunner``."""
+        self.gate.wait()
+        self.before_step("prefill", generations)
+        if features != [generation.prompt.pixels for generation in generations]:
+            raise AssertionError("the features handed to prefill are not those of its requests")
+        self.log.append(("prefill", len(generations), first_slot))
+        for slot, generation in enumerate(generations, start=first_slot):
+            self._rows[slot], self._written[slot] = generation, 0
+        return self._next(range(first_slot, first_slot + len(generations)))
+
+    def decode(self, live: int) -> Sampled:
+        """See ``ModelRunner``."""
+        self.gate.wait()
+        self.before_step("decode", [row for row in self._rows[:live] if row is not None])
+        self.log.append(("decode", live))
+        return self._next(range(live))
+
+    def move(self, source: int, target: int) -> None:
+        """See ``ModelRunner``."""
+        self.log.append(("move", source, target))
+        self._rows[target], self._written[target] = self._rows[source], self._written[source]
+        self._rows[source] = None
+
+    def _next(self, slots: range) -> Sampled:
+        tokens = []
+        for slot in slots:
+            generation = self._rows[slot]
+            if generation is None:
+                raise AssertionError(f"slot {slot} is live but empty")
+            count, last = generation.prompt.tokens[0], generation.prompt.tokens[-1]
+            tokens.append(END if self._written[slot] >= count else last + 1 + self._written[slot])
+            self._written[slot] += 1
+        return Sampled(tokens, [0.5] * len(tokens))
+
+
+class FakeModel:
+    """A ``LoadedModel`` around ``CountingRunner``: a prompt's first token is its number of words, every picture is 64 x 48."""
+
+    def __init__(self, slots: int = 4, resolution: int = 224) -> None:
+        self.runner = CountingRunner(slots)
+        self.vocabulary = Vocabulary(2000, 3100, lambda tokens: " ".join(str(token) for token in tokens))
+        self.resolution = resolution
+        self.max_tokens = 1024
+        self.max_prompt_tokens = 64
+        self.paints_masks = True
+
+    def prepare(self, image: bytes, prefix: str, locations_allowed: bool) -> Prompt:
+        """The answer will have as many tokens as the prefix has words, counting on from 100."""
+        return Prompt(image, (len(prefix.split()), 100), (64, 48))
+
+    def paint_masks(
+        self, codes: Sequence[tuple[int, ...]], boxes: Sequence[tuple[float, float, float, float]], image_size: tuple[int, int]
+    ) -> list[NDArray[np.bool_]]:
+        """The whole picture, for every object."""
+        return [np.ones((image_size[1], image_size[0]), dtype=np.bool_) for _ in codes]
+
+
+def generation(answer: int, last: int = 100, max_tokens: int = 1000, deadline: float | None = None) -> Generation:
+    """A generation that the fake answers with ``answer`` tokens, counting on from ``last``."""
+    return Generation(Prompt(f"pixels of {last}", (answer, last), (64, 48)), max_tokens, deadline=deadline)
+
+
+class SilentObserver:
+    """An observer that keeps the last word it was told."""
+
+    def __init__(self) -> None:
+        self.queue: tuple[str, int, int] | None = None
+        self.batches: list[tuple[str, int]] = []
+
+    def queue_changed(self, instance: str, waiting: int, running: int) -> None:
+        """See ``QueueObserver``."""
+        self.queue = (instance, waiting, running)
+
+    def batch_ran(self, phase: str, size: int) -> None:
+        """See ``StepObserver``."""
+        self.batches.append((phase, size))
