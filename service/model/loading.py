@@ -105,3 +105,9 @@ def _device(name: str) -> str:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise CheckpointError(f"device {name!r}: torch sees no CUDA device here; use 'cpu' or 'auto'.")
     return name
+
+
+def set_threads(count: int) -> None:
+    """Let torch compute with ``count`` threads; 0 leaves the choice to torch."""
+    if count > 0:
+        torch.set_num_threads(count)

@@ -1,0 +1,114 @@
+"""The command line: ``paliserve serve | ask | models``."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from service.settings import Settings, SettingsError, load_settings, print_config
+
+
+class CommandError(Exception):
+    """A command cannot do what was asked; the message is the one line the user sees."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 not done, 2 asked wrongly."""
+    asked = _parser().parse_args(arguments)
+    try:
+        status: int = asked.run(asked)
+    except (SettingsError, CommandError) as error:
+        print(f"paliserve: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="paliserve", description="Serves PaliGemma: captions, answers, boxes and masks as JSON.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="answer requests over HTTP")
+    serve.add_argument("--config", type=Path, help="settings as TOML")
+    serve.add_argument("--host", help="address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=int, help="HTTP port (8000)")
+    serve.add_argument("--log-format", choices=["console", "json"])
+    serve.add_argument("--print-config", action="store_true", help="show the settings that result, and stop")
+    serve.set_defaults(run=_serve)
+
+    ask = commands.add_parser("ask", help="ask about one picture, in this process, without a server")
+    ask.add_argument("image", type=Path)
+    ask.add_argument("prompt", help='any prefix: "caption en", "detect red circle ; sign", "answer en what color is the star?"')
+    ask.add_argument("--model", help="name of the instance")
+    ask.add_argument("--save", type=Path, metavar="FILE", help="draw the boxes and masks into this picture")
+    ask.add_argument("--json", action="store_true", help="print the whole response as JSON")
+    ask.add_argument("--config", type=Path, help="settings as TOML")
+    ask.set_defaults(run=_ask)
+
+    models = commands.add_parser("models", help="list what is configured")
+    models.add_argument("--config", type=Path, help="settings as TOML")
+    models.set_defaults(run=_models)
+    return parser
+
+
+def _settings(asked: argparse.Namespace) -> Settings:
+    flags = {name: getattr(asked, name, None) for name in ("host", "port", "log_format")}
+    return load_settings(asked.config, {name: value for name, value in flags.items() if value is not None}, os.environ)
+
+
+def _serve(asked: argparse.Namespace) -> int:
+    settings = _settings(asked)
+    if asked.print_config:
+        print(print_config(settings))
+        return 0
+    # The model libraries take seconds to import; only the commands that need them pay.
+    from service.observability import logs  # noqa: PLC0415
+    from service.serving import serve  # noqa: PLC0415
+
+    logs.configure(settings.log_format, settings.log_level)
+    return asyncio.run(serve(settings))
+
+
+def _ask(asked: argparse.Namespace) -> int:
+    settings = _settings(asked)
+    try:
+        image = asked.image.read_bytes()
+    except OSError as error:
+        raise CommandError(f"{asked.image}: {error.strerror or 'cannot be read'}.") from None
+    from service.asking import ask  # noqa: PLC0415
+
+    response = asyncio.run(ask(settings, image, asked.prompt, asked.model, asked.save))
+    if asked.json:
+        print(json.dumps(response, indent=2))
+    else:
+        _print_response(response)
+    return 0
+
+
+def _print_response(response: dict[str, Any]) -> None:
+    """The text, or the boxes one a line where there are any."""
+    found = [*response["detections"], *response["segments"]]
+    if not found:
+        print(response["text"])
+    for each in found:
+        box = each["box"]
+        print(f"{each['label']}\t{box['x_min']:.0f} {box['y_min']:.0f} {box['x_max']:.0f} {box['y_max']:.0f}\t{each['score']:.2f}")
+
+
+def _models(asked: argparse.Namespace) -> int:
+    from service.wiring import configured  # noqa: PLC0415
+
+    rows = [("NAME", "RESOLUTION", "DTYPE", "DEVICE", "SOURCE"), *configured(_settings(asked))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""Pictures: from bytes that nobody trusts to the numbers the vision tower expects."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+
+from service.errors import ImageTooLarge, InvalidImage
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+CHANNELS = 3
+
+# Pillow parses a file's structure in Python, one read per piece. An honest file of 20 MB takes a few thousand reads; one made of empty
+# chunks takes millions, and minutes.
+_MAX_READS = 100_000
+# A progressive JPEG has about ten scans, a picture within a picture as many again. Each goes over all pixels and costs its sender 100 bytes.
+_MAX_JPEG_SCANS = 64
+_JPEG_SCAN = b"\xff\xda"
+# None, CCITT (2, 3, 4), LZW, Deflate (8, 32946), PackBits. JPEG inside TIFF would open the door to scans without number.
+_TIFF_COMPRESSIONS = frozenset((1, 2, 3, 4, 5, 8, 32773, 32946))
+_TIFF_COMPRESSION, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 259, 322, 323
+# Where a PNG may keep an orientation; all three may stand behind the pixels.
+_PNG_ORIENTATIONS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDES_SWAPPED = frozenset((5, 6, 7, 8))
+_BAND_PIXELS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What a picture may be before it is decoded: bytes of the file, pixels of its first frame."""
+
+    max_bytes: int = 20_000_000
+    max_pixels: int = 64_000_000
+
+
+class ImageReader:
+    """Reads JPEG, PNG, WebP, GIF, BMP and TIFF, told apart by content. Of several frames the first is read.
+
+    Both methods raise ImageTooLarge, before any pixel is decoded, and InvalidImage.
+    """
+
+    def __init__(self, limits: ImageLimits) -> None:
+        self._limits = limits
+
+    def size(self, data: bytes) -> tuple[int, int]:
+        """(width, height) as the picture is meant to be seen, from the header. Only a PNG that holds EXIF or XMP data is decoded for it."""
+        self._check_bytes(data)
+        try:
+            with self._open(data) as image:
+                if image.format != "PNG":
+                    return _seen_size(image)
+                if not any(marker in data for marker in _PNG_ORIENTATIONS):
+                    return image.size
+        except Exception as error:
+            raise _refusal(error, data) from error
+        return self.open(data).size
+
+    def open(self, data: bytes) -> Image.Image:
+        """The picture in mode RGB, completely decoded and turned as its EXIF or XMP orientation says; colour profiles are ignored.
+
+        The colours are those of transformers 5.23 (``convert_to_rgb``): transparency is laid on white, and the levels of 16-bit grey, integer
+        and float pictures are cut off at 255, not scaled. (transformers 5.17 dropped the transparency instead.)
+        """
+        self._check_bytes(data)
+        try:
+            with self._open(data) as image:
+                image.load()
+                orientation = _orientation(image)
+                picture = _to_rgb(image)
+            method = _TRANSPOSE.get(orientation)
+            return picture if method is None else picture.transpose(method)
+        except Exception as error:
+            raise _refusal(error, data) from error
+
+    def _check_bytes(self, data: bytes) -> None:
+        if not data:
+            raise InvalidImage(f"The image is empty: the bytes of a {_format_names()} file are needed.")
+        if len(data) > self._limits.max_bytes:
+            raise ImageTooLarge(f"The image has {len(data)} bytes; at most {self._limits.max_bytes} are read.")
+
+    def _open(self, data: bytes) -> Image.Image:
+        image = Image.open(_CountedReads(data), formats=FORMATS)
+        self._check_pixels(*image.size)
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            self._check_tiff(image)
+        elif image.format in ("JPEG", "MPO") and data.count(_JPEG_SCAN) > _MAX_JPEG_SCANS:
+            raise InvalidImage(f"The JPEG has more than {_MAX_JPEG_SCANS} scans: save it as a plain (baseline) JPEG.")
+        return image
+
+    def _check_tiff(self, image: TiffImagePlugin.TiffImageFile) -> None:
+        if image.tag_v2.get(_TIFF_COMPRESSION, 1) not in _TIFF_COMPRESSIONS:
+            raise InvalidImage("The TIFF's compression is not read: save it with none, LZW, Deflate, PackBits or CCITT compression.")
+        # A tile may be far larger than its picture, and is decoded as a whole.
+        self._check_pixels(int(image.tag_v2.get(_TIFF_TILE_WIDTH, 0)), int(image.tag_v2.get(_TIFF_TILE_LENGTH, 0)))
+
+    def _check_pixels(self, width: int, height: int) -> None:
+        if width * height > self._limits.max_pixels:
+            raise ImageTooLarge(f"The image has {width} x {height} pixels; at most {self._limits.max_pixels} in all are read.")
+
+
+@dataclass(frozen=True, slots=True)
+class PixelFormat:
+    """What a checkpoint's image processor makes of a picture.
+
+    ``side`` is the resolution in pixels; ``levels`` [256, 3] float32 is the model's value of each uint8 level in each channel.
+    """
+
+    side: int
+    levels: NDArray[np.float32]
+    resample: Image.Resampling = Image.Resampling.BICUBIC
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """The picture as uint8 [side, side, 3]."""
+        return to_pixels(image, self.side, self.resample)
+
+    def values(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [..., side, side, 3] as float32 [..., 3, side, side]: transformers' ``pixel_values``, bit for bit."""
+        channels = [self.levels[:, channel][pixels[..., channel]] for channel in range(CHANNELS)]
+        return np.stack(channels, axis=-3)
+
+
+def to_pixels(image: Image.Image, side: int, resample: Image.Resampling = Image.Resampling.BICUBIC) -> NDArray[np.uint8]:
+    """An RGB picture squeezed to a square, uint8 [side, side, 3]. Its proportions are lost, as in PaliGemma's training."""
+    return np.array(image.resize((side, side), resample=resample))
+
+
+def levels_table(rescale_factor: float, image_mean: float | Sequence[float], image_std: float | Sequence[float]) -> NDArray[np.float32]:
+    """The model's pixel value of each uint8 level, float32 [256, 3], from the settings of a checkpoint's image processor.
+
+    Rescaled in float64, normalised in float32, as transformers' ``rescale`` and ``normalize`` do: any other order differs in the last bit.
+    Where the processor does not rescale or normalise, pass a factor of 1, a mean of 0, a deviation of 1.
+    """
+    levels = (np.arange(256, dtype=np.float64) * rescale_factor).astype(np.float32)
+    mean = np.broadcast_to(np.asarray(image_mean, dtype=np.float32), (CHANNELS,))
+    deviation = np.broadcast_to(np.asarray(image_std, dtype=np.float32), (CHANNELS,))
+    table: NDArray[np.float32] = (levels[:, None] - mean) / deviation
+    return table
+
+
+class _CountedReads(io.BytesIO):
+    """The bytes of a picture, which may be read in so many pieces only."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > _MAX_READS:
+            raise InvalidImage("The image file is cut into far too many pieces: save the picture anew, without metadata.")
+        return super().read(size)
+
+
+def _refusal(error: Exception, data: bytes) -> InvalidImage | ImageTooLarge:
+    """The error for the caller. What a library says may hold addresses and is never passed on."""
+    if isinstance(error, InvalidImage | ImageTooLarge):
+        return error
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return ImageTooLarge("The image has far too many pixels to be decoded.")
+    if isinstance(error, UnidentifiedImageError):
+        return InvalidImage(f"The {len(data)} bytes are not an image that can be read: a complete {_format_names()} file is needed.")
+    return InvalidImage(f"The image is truncated or damaged: a complete {_format_names()} file is needed.")
+
+
+def _format_names() -> str:
+    return ", ".join(FORMATS[:-1]) + " or " + FORMATS[-1]
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # broken EXIF data breaks a parser in any way it likes, and never a good picture
+        return 1
+    return orientation if isinstance(orientation, int) and orientation in _TRANSPOSE else 1
+
+
+def _seen_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    # Pillow has already turned the size of a TIFF by its own tag, but not by an XMP orientation.
+    turned = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(ExifTags.Base.Orientation) in _SIDES_SWAPPED
+    return (height, width) if _orientation(image) in _SIDES_SWAPPED and not turned else (width, height)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if "A" not in image.getbands() and image.info.get("transparency") is None:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    # In bands of rows, because blending takes three more copies of what it works on.
+    picture = Image.new("RGB", image.size)
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(image.height, top + rows))).convert("RGBA")
+        white = Image.new("RGBA", band.size, (255, 255, 255, 255))
+        picture.paste(Image.alpha_composite(white, band).convert("RGB"), (0, top))
+    return picture

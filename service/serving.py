@@ -1,0 +1,79 @@
+"""The process that serves: start, listen, drain, stop."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from service.observability.metrics import Metrics
+from service.settings import Settings
+from service.transports.rest.application import create_application
+from service.wiring import PaliServe
+
+logger = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class ServingError(Exception):
+    """The process cannot serve; the message is the one line its operator sees."""
+
+
+class HttpServer(uvicorn.Server):
+    """Drains on the first SIGINT or SIGTERM: accepted requests finish. Stops at once on the second. Returns normally either way."""
+
+    def __init__(self, config: uvicorn.Config, service: PaliServe) -> None:
+        super().__init__(config)
+        self._service = service
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Replaces uvicorn's own, which raises the signal again after a clean stop and so ends the process with a failure."""
+        event_loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            event_loop.add_signal_handler(number, self._asked_to_stop)
+        yield
+        for number in SIGNALS:
+            event_loop.remove_signal_handler(number)
+
+    def _asked_to_stop(self) -> None:
+        if self.should_exit:
+            self.force_exit = True
+            return
+        logger.info("stopping: finishing %s", "what was accepted")
+        self._service.drain()
+        self.should_exit = True
+
+
+async def serve(settings: Settings) -> int:
+    """Serve until told to stop; returns the exit status. Errors: ServingError, CheckpointError."""
+    # Bound first: a port in use should not cost the time to load a model.
+    listener = _bind(settings.host, settings.port)
+    service = PaliServe(settings, Metrics())
+    await service.start()
+    application = create_application(service, service.limits, service.metrics)
+    # h11 bounds the size of headers; httptools, which uvicorn prefers, does not.
+    config = uvicorn.Config(application, http="h11", ws="none", log_config=None, access_log=False, server_header=False)
+    listener.listen(2048)
+    host, port = listener.getsockname()[:2]
+    logger.info("serving %s on http://%s:%d", ", ".join(each.name for each in service.models()), host, port)
+    await HttpServer(config, service).serve(sockets=[listener])
+    await service.stop()
+    logger.info("stopped")
+    return 0
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        raise ServingError(f"cannot listen on {host}:{port}: {error.strerror}. Give another one with --host and --port.") from None
+    listener.set_inheritable(True)
+    return listener
