@@ -102,7 +102,14 @@ class PaliServe:
             source=Path(wanted.source).name if Path(wanted.source).is_dir() else wanted.source,
             created=int(time.time()),
         )
-        logger.info("%s is loaded: %s, %s, %s (%.1f s)", wanted.name, description.source, checkpoint.dtype, checkpoint.device, time.monotonic() - began)
+        logger.info(
+            "%s is loaded: %s, %s, %s (%.1f s)",
+            wanted.name,
+            description.source,
+            checkpoint.dtype,
+            checkpoint.device,
+            time.monotonic() - began,
+        )
         return Instance(description, model, Engine(wanted.name, model.runner, self._device, limits, self.metrics))
 
 

@@ -21,7 +21,8 @@ def expected_tokens(generation: Generation) -> tuple[int, ...]:
 class CountingRunner:
     """Counts on from each prompt's last token; the prompt's first token says how many tokens come before the end.
 
-    ``log`` holds what was asked of it. Set ``gate`` to hold every step until it is opened; ``before_step`` is called in each step and may raise.
+    ``log`` holds what was asked of it. Clear ``gate`` to hold every step until it is set again; ``before_step`` is called in each step
+    and may raise. ``entered`` is set once a step has begun.
     """
 
     def __init__(self, slots: int = 4, image_tokens: int = 4) -> None:
@@ -29,6 +30,7 @@ class CountingRunner:
         self.image_tokens = image_tokens
         self.end_tokens = frozenset({END})
         self.log: list[tuple[object, ...]] = []
+        self.entered = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
         self.before_step: Callable[[str, Sequence[Generation]], None] = lambda phase, generations: None
@@ -41,8 +43,7 @@ class CountingRunner:
 
     def prefill(self, generations: Sequence[Generation], features: object, first_slot: int) -> Sampled:
         """See ``ModelRunner``."""
-        self.gate.wait()
-        self.before_step("prefill", generations)
+        self._enter("prefill", generations)
         if features != [generation.prompt.pixels for generation in generations]:
             raise AssertionError("the features handed to prefill are not those of its requests")
         self.log.append(("prefill", len(generations), first_slot))
@@ -52,8 +53,7 @@ class CountingRunner:
 
     def decode(self, live: int) -> Sampled:
         """See ``ModelRunner``."""
-        self.gate.wait()
-        self.before_step("decode", [row for row in self._rows[:live] if row is not None])
+        self._enter("decode", [row for row in self._rows[:live] if row is not None])
         self.log.append(("decode", live))
         return self._next(range(live))
 
@@ -62,6 +62,11 @@ class CountingRunner:
         self.log.append(("move", source, target))
         self._rows[target], self._written[target] = self._rows[source], self._written[source]
         self._rows[source] = None
+
+    def _enter(self, phase: str, generations: Sequence[Generation]) -> None:
+        self.entered.set()
+        self.gate.wait()
+        self.before_step(phase, generations)
 
     def _next(self, slots: range) -> Sampled:
         tokens = []

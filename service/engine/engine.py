@@ -33,7 +33,13 @@ class Engine:
     """Takes generations for one instance. All methods belong to one event loop; the work is done on the device thread."""
 
     def __init__(
-        self, name: str, runner: ModelRunner, device: DeviceLoop, limits: EngineLimits, observer: QueueObserver, clock: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        runner: ModelRunner,
+        device: DeviceLoop,
+        limits: EngineLimits,
+        observer: QueueObserver,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._device = device
@@ -66,7 +72,8 @@ class Engine:
             raise Overloaded(f"The queue of {self._name} is full: {self._waiting} requests are waiting. Try again later.", retry_after=wait)
         if self._clock() + wait > deadline:
             raise Overloaded(
-                f"The request would wait about {wait:.1f} s for {self._name}, longer than its timeout. Try again later or allow more time.", retry_after=wait
+                f"The request would wait about {wait:.1f} s for {self._name}, longer than its timeout. Try again later or allow more time.",
+                retry_after=wait,
             )
         self._event_loop = asyncio.get_running_loop()
         place = Place(self)

@@ -8,7 +8,8 @@ from enum import StrEnum
 class Sampling:
     """How the next token is chosen.
 
-    ``temperature`` 0 is greedy. ``top_k`` 0 and ``top_p`` 1 keep the whole vocabulary. The same ``seed`` gives the same tokens in any company.
+    ``temperature`` 0 is greedy. ``top_k`` 0 and ``top_p`` 1 keep the whole vocabulary. The same ``seed`` gives the same tokens in any
+    company.
     """
 
     temperature: float = 0.0

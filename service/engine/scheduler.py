@@ -58,9 +58,7 @@ class Scheduler:
         dropped = [request for request in self._waiting if _is_lost(request, now)]
         if dropped:
             self._waiting = deque(request for request in self._waiting if not _is_lost(request, now))
-        for request in self._table.live:
-            if request.phase is Phase.RUNNING and _is_lost(request, now):
-                dropped.append(request)
+        dropped += [request for request in self._table.live if request.phase is Phase.RUNNING and _is_lost(request, now)]
         for request in dropped:
             request.phase = Phase.ENDED
             if not request.cancelled:

@@ -1,1 +1,4 @@
-"""The model itself: loading, preprocessing, the runner over transformers' modules, the mask decoder. Implements what ``engine`` and ``tasks`` ask for."""
+"""The model itself: loading, preprocessing, the runner over transformers' modules, the mask decoder.
+
+Implements what ``engine`` asks for.
+"""

@@ -16,7 +16,7 @@ CHANNELS = 3
 # Pillow parses a file's structure in Python, one read per piece. An honest file of 20 MB takes a few thousand reads; one made of empty
 # chunks takes millions, and minutes.
 _MAX_READS = 100_000
-# A progressive JPEG has about ten scans, a picture within a picture as many again. Each goes over all pixels and costs its sender 100 bytes.
+# A progressive JPEG has about ten scans, a picture within a picture as many again. Each goes over all pixels, for 100 bytes.
 _MAX_JPEG_SCANS = 64
 _JPEG_SCAN = b"\xff\xda"
 # None, CCITT (2, 3, 4), LZW, Deflate (8, 32946), PackBits. JPEG inside TIFF would open the door to scans without number.
@@ -55,7 +55,7 @@ class ImageReader:
         self._limits = limits
 
     def size(self, data: bytes) -> tuple[int, int]:
-        """(width, height) as the picture is meant to be seen, from the header. Only a PNG that holds EXIF or XMP data is decoded for it."""
+        """Read (width, height), as the picture is meant to be seen, from the header. A PNG with EXIF or XMP data is decoded for it."""
         self._check_bytes(data)
         try:
             with self._open(data) as image:
@@ -68,9 +68,9 @@ class ImageReader:
         return self.open(data).size
 
     def open(self, data: bytes) -> Image.Image:
-        """The picture in mode RGB, completely decoded and turned as its EXIF or XMP orientation says; colour profiles are ignored.
+        """Decode the picture completely, to mode RGB, turned as its EXIF or XMP orientation says. Colour profiles are ignored.
 
-        The colours are those of transformers 5.23 (``convert_to_rgb``): transparency is laid on white, and the levels of 16-bit grey, integer
+        The colours are those of transformers 5.23 (``convert_to_rgb``): transparency is laid on white; the levels of 16-bit grey, integer
         and float pictures are cut off at 255, not scaled. (transformers 5.17 dropped the transparency instead.)
         """
         self._check_bytes(data)
@@ -119,25 +119,20 @@ class PixelFormat:
 
     side: int
     levels: NDArray[np.float32]
-    resample: Image.Resampling = Image.Resampling.BICUBIC
+    resample: int = Image.Resampling.BICUBIC
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """The picture as uint8 [side, side, 3]."""
-        return to_pixels(image, self.side, self.resample)
+        """Squeeze an RGB picture into a square, uint8 [side, side, 3]. Its proportions are lost, as in PaliGemma's training."""
+        return np.array(image.resize((self.side, self.side), resample=self.resample))
 
     def values(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 [..., side, side, 3] as float32 [..., 3, side, side]: transformers' ``pixel_values``, bit for bit."""
+        """Turn uint8 [..., side, side, 3] into float32 [..., 3, side, side]: transformers' ``pixel_values``, bit for bit."""
         channels = [self.levels[:, channel][pixels[..., channel]] for channel in range(CHANNELS)]
         return np.stack(channels, axis=-3)
 
 
-def to_pixels(image: Image.Image, side: int, resample: Image.Resampling = Image.Resampling.BICUBIC) -> NDArray[np.uint8]:
-    """An RGB picture squeezed to a square, uint8 [side, side, 3]. Its proportions are lost, as in PaliGemma's training."""
-    return np.array(image.resize((side, side), resample=resample))
-
-
 def levels_table(rescale_factor: float, image_mean: float | Sequence[float], image_std: float | Sequence[float]) -> NDArray[np.float32]:
-    """The model's pixel value of each uint8 level, float32 [256, 3], from the settings of a checkpoint's image processor.
+    """Compute the model's value of each uint8 level, float32 [256, 3], from the settings of a checkpoint's image processor.
 
     Rescaled in float64, normalised in float32, as transformers' ``rescale`` and ``normalize`` do: any other order differs in the last bit.
     Where the processor does not rescale or normalise, pass a factor of 1, a mean of 0, a deviation of 1.
@@ -164,7 +159,7 @@ class _CountedReads(io.BytesIO):
 
 
 def _refusal(error: Exception, data: bytes) -> InvalidImage | ImageTooLarge:
-    """The error for the caller. What a library says may hold addresses and is never passed on."""
+    """Choose the error for the caller. What a library says may hold addresses and is never passed on."""
     if isinstance(error, InvalidImage | ImageTooLarge):
         return error
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):

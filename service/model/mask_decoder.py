@@ -38,8 +38,8 @@ class FileIdentity:
     sha256: str
 
 
-VAE_OID = FileIdentity(size=8_479_556, sha256="5586010257b8536dddefab65e755077f21d5672d5674dacf911f73ae95a4447")
-"""``gs://big_vision/paligemma/vae-oid.npz``."""
+VAE_OID = FileIdentity(size=8_479_556, sha256="5586010257b8536dddefab65e7755077f21d5672d5674dacf911f73ae95a4447")
+"""``gs://big_vision/paligemma/vae-oid.npz``, as the Git LFS pointer in zsxkib/cog-paligemma2-10b-mix@aa86099 has it."""
 
 
 class ResidualBlock(nn.Module):
@@ -52,7 +52,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """[n, 128, h, w] to the same shape."""
+        """Keep the shape [n, 128, h, w]."""
         added: Tensor = self.net(features)
         return features + added
 
@@ -77,26 +77,26 @@ class MaskDecoder(nn.Module):
         )
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Codes [n, 16], row by row of the grid, to masks [n, 64, 64]."""
+        """Compute masks [n, 64, 64] of codes [n, 16], which fill the grid row by row."""
         grid = self.get_buffer("codebook")[codes].reshape(-1, GRID_SIDE, GRID_SIDE, EMBEDDING_WIDTH)
         masks: Tensor = self.decoder(grid.permute(0, 3, 1, 2))
         return masks[:, 0]
 
     @torch.inference_mode()
     def decode(self, codes: NDArray[np.integer] | Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Codes [n, 16], each 0..127, to float32 [n, 64, 64], nominally -1..1; inside is above 0. Errors: ValueError for other codes."""
-        table = np.asarray(codes, dtype=np.int64).reshape(len(codes), -1)
-        if len(table) == 0:
+        """Compute float32 [n, 64, 64], nominally -1..1, inside above 0, of codes [n, 16]. Errors: ValueError for codes outside 0..127."""
+        if len(codes) == 0:
             return np.zeros((0, MASK_SIDE, MASK_SIDE), dtype=np.float32)
-        if table.shape[1] != CODES_PER_MASK or table.min() < 0 or table.max() >= CODES:
+        if any(len(row) != CODES_PER_MASK or min(row) < 0 or max(row) >= CODES for row in codes):
             raise ValueError(f"A mask is {CODES_PER_MASK} codes of 0..{CODES - 1} each.")
+        table = torch.from_numpy(np.asarray(codes, dtype=np.int64))
         device = self.get_buffer("codebook").device
-        batches = [self(batch.to(device)).cpu().numpy() for batch in torch.split(torch.from_numpy(table), MASKS_PER_BATCH)]
+        batches = [self(batch.to(device)).cpu().numpy() for batch in torch.split(table, MASKS_PER_BATCH)]
         return np.concatenate(batches)
 
 
 def load_mask_decoder(path: Path, expected: FileIdentity = VAE_OID) -> MaskDecoder:
-    """The decoder from a ``.safetensors`` file (float16 or float32), or from the original ``.npz``, which must be the ``expected`` file.
+    """Read the decoder from a ``.safetensors`` file (float16 or float32), or from the original ``.npz``, which must be ``expected``.
 
     Errors: OSError where the file cannot be read, ValueError where it is not what it should be.
     """
@@ -117,7 +117,7 @@ def load_mask_decoder(path: Path, expected: FileIdentity = VAE_OID) -> MaskDecod
 def paint(
     masks: NDArray[np.float32], boxes: Sequence[tuple[float, float, float, float]], image_size: tuple[int, int]
 ) -> list[NDArray[np.bool_]]:
-    """Masks [n, 64, 64] stretched into their boxes (x_min, y_min, x_max, y_max), in pixels of a picture of (width, height).
+    """Stretch masks [n, 64, 64] into their boxes (x_min, y_min, x_max, y_max), in pixels of a picture of (width, height).
 
     Each is [height, width], true where the bilinearly interpolated mask is above 0: big_vision's evaluation, but with the edges of the box
     rounded to whole pixels. A box without area is all false; one thinner than a pixel still gets one.
@@ -137,7 +137,7 @@ def _paint_one(mask: NDArray[np.float32], box: tuple[float, float, float, float]
 
 
 def _whole_pixels(low: float, high: float, side: int) -> tuple[int, int]:
-    """The nearest whole pixels within 0..side; at least one where there is any length inside the picture."""
+    """Round to whole pixels within 0..side; at least one where there is any length inside the picture."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return 0, 0
     low, high = max(low, 0.0), min(high, float(side))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 
 from service.engine.generation import Prompt
 from service.engine.runner import Vocabulary
-from service.model.images import ImageReader, levels_table, to_pixels
-from service.model.loading import Checkpoint
+from service.model.images import ImageReader, PixelFormat, levels_table
+from service.model.loading import Checkpoint, CheckpointError
 from service.model.mask_decoder import MaskDecoder, load_mask_decoder, paint
 from service.model.prompt_encoder import PromptEncoder
 from service.model.runner import TransformersRunner
@@ -26,7 +27,7 @@ class TableSize:
 
 
 class PaliGemma:
-    """A checkpoint with its runner, its preprocessing and its mask decoder."""
+    """A checkpoint with its runner, its preprocessing and its mask decoder. Errors, at construction: CheckpointError."""
 
     def __init__(self, checkpoint: Checkpoint, size: TableSize, images: ImageReader) -> None:
         self.runner = TransformersRunner(checkpoint.model, size.slots, size.max_prompt_tokens + size.max_tokens)
@@ -37,20 +38,16 @@ class PaliGemma:
         self._encoder = PromptEncoder(checkpoint.processor.tokenizer, size.max_prompt_tokens)
         self.vocabulary = Vocabulary(self._encoder.first_location, self._encoder.first_segmentation, self._encoder.decode)
         settings = checkpoint.processor.image_processor
-        self._resample = int(settings.resample)
-        self._levels = levels_table(settings.rescale_factor, settings.image_mean, settings.image_std)
-        self._mask_decoder: MaskDecoder | None = None
-        if checkpoint.mask_decoder is not None:
-            self._mask_decoder = load_mask_decoder(checkpoint.mask_decoder)
+        levels = levels_table(settings.rescale_factor, settings.image_mean, settings.image_std)
+        self._format = PixelFormat(self.resolution, levels, int(settings.resample))
+        self._mask_decoder = None if checkpoint.mask_decoder is None else _mask_decoder(checkpoint.mask_decoder)
         self.paints_masks = self._mask_decoder is not None
 
     def prepare(self, image: bytes, prefix: str, locations_allowed: bool) -> Prompt:
         """See ``LoadedModel``. The pixels are float32 [3, side, side], exactly what transformers' Pillow processor makes."""
         tokens = self._encoder.encode(prefix, locations_allowed)
         picture = self._images.open(image)
-        levels = to_pixels(picture, self.resolution, self._resample)
-        pixels = np.stack([self._levels[:, channel].take(levels[:, :, channel]) for channel in range(3)])
-        return Prompt(pixels, tokens, picture.size)
+        return Prompt(self._format.values(self._format.pixels(picture)), tokens, picture.size)
 
     @torch.inference_mode()
     def paint_masks(
@@ -60,3 +57,10 @@ class PaliGemma:
         if self._mask_decoder is None:
             raise ValueError("this checkpoint came without a mask decoder")
         return paint(self._mask_decoder.decode(codes), boxes, image_size)
+
+
+def _mask_decoder(path: Path) -> MaskDecoder:
+    try:
+        return load_mask_decoder(path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: the mask decoder cannot be read: {error}") from error

@@ -31,27 +31,45 @@ class Tokenizer(Protocol):
     """What is used of transformers' fast tokenizers."""
 
     @property
-    def bos_token_id(self) -> int | None: ...
+    def bos_token_id(self) -> int | None:
+        """The id of ``<bos>``."""
+        ...
 
     @property
-    def eos_token_id(self) -> int | None: ...
+    def eos_token_id(self) -> int | None:
+        """The id of ``<eos>``."""
+        ...
 
     @property
-    def pad_token_id(self) -> int | None: ...
+    def pad_token_id(self) -> int | None:
+        """The id of ``<pad>``."""
+        ...
 
     @property
-    def unk_token_id(self) -> int | None: ...
+    def unk_token_id(self) -> int | None:
+        """The id of ``<unk>``."""
+        ...
 
     @property
-    def all_special_tokens(self) -> list[str]: ...
+    def all_special_tokens(self) -> list[str]:
+        """The tokens that ``split_special_tokens`` and ``skip_special_tokens`` are about."""
+        ...
 
-    def get_vocab(self) -> dict[str, int]: ...
+    def get_vocab(self) -> dict[str, int]:
+        """Give the id of every token, added ones included."""
+        ...
 
-    def get_added_vocab(self) -> dict[str, int]: ...
+    def get_added_vocab(self) -> dict[str, int]:
+        """Give the ids of the tokens that are found in a text before it is split into pieces."""
+        ...
 
-    def encode(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool) -> list[int]: ...
+    def encode(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool) -> list[int]:
+        """Turn text into ids."""
+        ...
 
-    def decode(self, token_ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str: ...
+    def decode(self, token_ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
+        """Turn ids into text."""
+        ...
 
 
 class PromptEncoder:
@@ -76,7 +94,7 @@ class PromptEncoder:
         self._control_names = {vocabulary[token]: token for token in controls if vocabulary[token] != tokenizer.unk_token_id}
 
     def encode(self, prefix: str, locations_allowed: bool) -> tuple[int, ...]:
-        """bos, the prefix without the blanks around it, newline. Image tokens are not part of it.
+        """Give bos, the prefix without the blanks around it, newline. Image tokens are not part of it.
 
         Errors: PromptTooLong; InvalidRequest where the prefix holds a control token, or location or segmentation tokens and they are not
         allowed.
@@ -93,7 +111,7 @@ class PromptEncoder:
         return tokens
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of generated ids, with ``<loc0000>`` and ``<seg000>`` as text. bos, eos, pad and ids outside the vocabulary leave none."""
+        """Give the text of generated ids, ``<loc0000>`` and ``<seg000>`` included. bos, eos, pad and unknown ids leave none."""
         kept = [token for token in ids if token not in self._silent and 0 <= token < self._vocabulary_end]
         return self._tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
@@ -110,7 +128,7 @@ class PromptEncoder:
             raise _mark_refused(mark.group())
 
     def _check_ids(self, ids: Sequence[int], locations_allowed: bool) -> None:
-        """The same once more on what the tokenizer made of the text: its normaliser may join what the text held apart."""
+        """Check once more what the tokenizer made of the text: its normaliser may join what the text held apart."""
         for token in ids:
             if token in self._control_names:
                 raise _control_refused(self._control_names[token])
@@ -132,7 +150,8 @@ def _first_of(vocabulary: Mapping[str, int], names: Sequence[str]) -> int:
     first = _present(vocabulary.get(names[0]), f"token {names[0]}")
     for offset, name in enumerate(names):
         if vocabulary.get(name) != first + offset:
-            raise ValueError(f"The tokenizer should have {name} at id {first + offset}, behind the others, but has it at {vocabulary.get(name)}.")
+            found = vocabulary.get(name)
+            raise ValueError(f"The tokenizer should have {name} at id {first + offset}, behind the others, but has it at {found}.")
     return first
 
 

@@ -22,9 +22,7 @@ class Reading(Enum):
 Located = tuple[tuple[Detection, ...], tuple[Segment, ...]]
 
 
-def locate(
-    generated: Generated, model: LoadedModel, image_size: tuple[int, int], reading: Reading, mask_format: MaskFormat
-) -> Located:
+def locate(generated: Generated, model: LoadedModel, image_size: tuple[int, int], reading: Reading, mask_format: MaskFormat) -> Located:
     """Detections and segments in pixels of the picture, ``image_size`` (width, height). Slow where there are masks."""
     if reading is Reading.TEXT:
         return (), ()

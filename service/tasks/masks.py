@@ -11,7 +11,7 @@ from service.tasks.results import EncodedMask, Mask, MaskFormat, PngMask, Polygo
 
 
 def encode_mask(mask: Mask, mask_format: MaskFormat) -> EncodedMask:
-    """A mask [height, width] in the form the caller asked for."""
+    """Write a mask [height, width] in the form the caller asked for."""
     match mask_format:
         case MaskFormat.RLE:
             return _run_lengths(mask)
@@ -34,7 +34,7 @@ def _png(mask: Mask) -> PngMask:
 
 
 def _outlines(mask: Mask) -> tuple[tuple[tuple[float, float], ...], ...]:
-    """The outer outline of every region, clockwise along the edges of pixels, corners only.
+    """Follow the outer outline of every region, clockwise along the edges of pixels, corners only.
 
     Pixels that touch at a corner only belong to two regions. Without holes, the outlines filled are the mask exactly.
     """
@@ -60,7 +60,7 @@ def _outlines(mask: Mask) -> tuple[tuple[tuple[float, float], ...], ...]:
 
 
 def _corners(mask: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """All corners of the outlines in reading order: row, column, and the index of the corner at the other end of the edge across and along.
+    """Find all corners of the outlines, in reading order: row, column, and the indices of the corners that edges across and along lead to.
 
     Along any row, and any column, the corners pair up, first with second, third with fourth: the edges between regions lie between. A point
     where two regions touch diagonally is two corners, one for each region.

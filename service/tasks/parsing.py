@@ -39,7 +39,7 @@ class ParsedObject:
 
 
 def parse_objects(tokens: Sequence[int], probabilities: Sequence[float], vocabulary: Vocabulary, cut: bool = False) -> list[ParsedObject]:
-    """The objects in a generation, in order. ``cut`` says that the token budget ended it. Any ids are accepted; the time is linear."""
+    """Find the objects in a generation, in order. ``cut`` says that the token budget ended it. Any ids are accepted; the time is linear."""
     scan = _Scan(tokens, vocabulary)
     objects = []
     while scan.seek_location():
@@ -55,7 +55,7 @@ def parse_objects(tokens: Sequence[int], probabilities: Sequence[float], vocabul
 
 
 def box_in_pixels(bins: tuple[int, int, int, int], width: int, height: int) -> Box:
-    """A parsed box in pixels of a picture, unrounded. The far edge is never quite reached: the last bin is 1023/1024 of a side.
+    """Scale a parsed box to pixels of a picture, unrounded. The far edge is never quite reached: the last bin is 1023/1024 of a side.
 
     Errors: ValueError where a side is not positive.
     """
@@ -82,21 +82,21 @@ class _Scan:
         return not self.at_end()
 
     def locations(self) -> list[int]:
-        """The run of locations from here on, as bins 0..1023."""
+        """Read the run of locations from here on, as bins 0..1023."""
         start = self.position
         while not self.at_end() and self._is_location(self._tokens[self.position]):
             self.position += 1
         return [token - self._vocabulary.first_location for token in self._tokens[start : self.position]]
 
     def segmentations(self) -> list[int]:
-        """The run of segmentation tokens from here on, as codes 0..127."""
+        """Read the run of segmentation tokens from here on, as codes 0..127."""
         start = self.position
         while not self.at_end() and self._is_segmentation(self._tokens[self.position]):
             self.position += 1
         return [token - self._vocabulary.first_segmentation for token in self._tokens[start : self.position]]
 
     def text(self) -> str:
-        """What stands from here to the next location or segmentation token."""
+        """Read what stands from here to the next location or segmentation token."""
         start = self.position
         while not self.at_end() and not self._is_mark(self._tokens[self.position]):
             self.position += 1
@@ -113,7 +113,7 @@ class _Scan:
 
 
 def _codes_and_label(scan: _Scan) -> tuple[tuple[int, ...] | None, str, bool]:
-    """What follows four locations: codes, label, and whether a separator closed the label."""
+    """Read what follows four locations: codes, label, and whether a separator closed the label."""
     text = scan.text()
     codes = None
     if not text.strip():

@@ -66,7 +66,10 @@ def caption_region(box: Box, size: ImageSize) -> str:
 
 
 def generate(prompt: str) -> str:
-    """A prefix as the caller wrote it, without the blanks around it. It may hold line breaks and location tokens; fine-tuned checkpoints want both."""
+    """A prefix as the caller wrote it, without the blanks around it.
+
+    It may hold line breaks and location tokens, because fine-tuned checkpoints want both.
+    """
     return prompt.strip()
 
 
@@ -79,7 +82,8 @@ def _language(language: str) -> str:
 
 def _object_list(objects: Sequence[str]) -> str:
     if not 1 <= len(objects) <= MAX_OBJECTS:
-        raise InvalidRequest("The number of objects is out of range.", (FieldProblem("objects", f"1 to {MAX_OBJECTS} names are needed, got {len(objects)}"),))
+        problem = FieldProblem("objects", f"1 to {MAX_OBJECTS} names are needed, got {len(objects)}")
+        raise InvalidRequest("The number of objects is out of range.", (problem,))
     names = [_one_line(f"objects.{index}", name) for index, name in enumerate(objects)]
     for index, name in enumerate(names):
         if ";" in name:
@@ -91,7 +95,9 @@ def _object_list(objects: Sequence[str]) -> str:
 def _one_line(field: str, text: str) -> str:
     stripped = text.strip()
     if not stripped:
-        raise InvalidRequest("A text is empty.", (FieldProblem(field, "at least one character that is not blank is needed"),))
+        problem = FieldProblem(field, "at least one character that is not blank is needed")
+        raise InvalidRequest("A text is empty.", (problem,))
     if len(stripped.splitlines()) > 1:
-        raise InvalidRequest("A text holds a line break.", (FieldProblem(field, "one line is needed: a line break ends PaliGemma's prefix"),))
+        problem = FieldProblem(field, "one line is needed: a line break ends PaliGemma's prefix")
+        raise InvalidRequest("A text holds a line break.", (problem,))
     return stripped

@@ -77,9 +77,7 @@ class Tasks:
     ``default_timeout`` is in seconds.
     """
 
-    def __init__(
-        self, router: Router, image_size: Callable[[bytes], tuple[int, int]], workers: Executor, default_timeout: float
-    ) -> None:
+    def __init__(self, router: Router, image_size: Callable[[bytes], tuple[int, int]], workers: Executor, default_timeout: float) -> None:
         self._router = router
         self._image_size = image_size
         self._workers = workers
@@ -99,9 +97,7 @@ class Tasks:
         """Find the named objects: ``detections``."""
         return await self._run(DETECT, image, options, prompts.detect(objects))
 
-    async def segment(
-        self, image: bytes, options: Options, objects: Sequence[str], mask_format: MaskFormat = MaskFormat.RLE
-    ) -> TaskResult:
+    async def segment(self, image: bytes, options: Options, objects: Sequence[str], mask_format: MaskFormat = MaskFormat.RLE) -> TaskResult:
         """Find and outline the named objects: ``segments``."""
         prefix = prompts.segment(objects)
         return await self._within_time(_Ask(SEGMENT, image, options, lambda _: prefix, mask_format))
@@ -125,12 +121,12 @@ class Tasks:
         timeout = self._default_timeout if ask.options.timeout is None else ask.options.timeout
         try:
             async with asyncio.timeout(timeout):
-                return await self._one_way(ask, time.monotonic(), timeout)
+                return await self._one_way(ask, time.monotonic(), time.monotonic() + timeout)
         except TimeoutError:
             message = f"The request was not done within {1000 * timeout:.0f} ms; allow more with timeout_ms, or ask for less."
             raise DeadlineExceeded(message) from None
 
-    async def _one_way(self, ask: _Ask, started: float, timeout: float) -> TaskResult:
+    async def _one_way(self, ask: _Ask, started: float, deadline: float) -> TaskResult:
         options = ask.options
         size = ImageSize(0, 0)
         if ask.task.region or options.resolution == "auto":
@@ -140,11 +136,11 @@ class Tasks:
         if options.adapter is not None:
             raise AdapterNotFound(f"{instance.name} has no adapter of this name: it serves none.")
         max_tokens = _max_tokens(ask, instance)
-        with instance.engine.reserve(started + timeout) as place:
+        with instance.engine.reserve(deadline) as place:
             began = time.monotonic()
             prompt = await self._in_worker(partial(instance.model.prepare, ask.image, prefix, ask.task.locations_allowed))
             preprocess = time.monotonic() - began
-            generated = await place.run(Generation(prompt, max_tokens, _sampling(options), started + timeout))
+            generated = await place.run(Generation(prompt, max_tokens, _sampling(options), deadline))
         detections, segments = await self._in_worker(
             partial(locate, generated, instance.model, prompt.image_size, ask.task.reading, ask.mask_format)
         )

@@ -1,5 +1,4 @@
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -55,9 +54,9 @@ def test_everyone_gets_their_own_answer() -> None:
 def test_a_full_queue_refuses_at_the_door() -> None:
     async def work(bench: Bench) -> None:
         bench.runner.gate.clear()
-        with bench.engine.reserve(FOREVER), bench.engine.reserve(FOREVER):
-            with pytest.raises(Overloaded, match="queue of fake is full"), bench.engine.reserve(FOREVER):
-                pass
+        two_places = (bench.engine.reserve(FOREVER), bench.engine.reserve(FOREVER))
+        with two_places[0], two_places[1], pytest.raises(Overloaded, match="queue of fake is full"), bench.engine.reserve(FOREVER):
+            pass
         assert bench.engine.waiting == 0
 
     run(work, queue=2)
@@ -74,22 +73,13 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_the_door() -> None:
 def test_cancelling_frees_the_slot_for_the_next() -> None:
     async def work(bench: Bench) -> None:
         endless = asyncio.create_task(bench.ask(generation(answer=10**9, max_tokens=10**9)))
-        started = asyncio.get_running_loop().create_future()
-        bench.runner.before_step = lambda phase, _: (
-            bench.device.post(lambda: None) if started.done() else started.get_loop().call_soon_threadsafe(_resolve, started)
-        )
-        await started
+        await asyncio.to_thread(bench.runner.entered.wait)
         endless.cancel()
         with pytest.raises(asyncio.CancelledError):
             await endless
         assert await bench.ask(generation(answer=3)) == (101, 102, 103)
 
     assert run(work, slots=1).observer.queue == ("fake", 0, 0)
-
-
-def _resolve(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def test_the_deadline_ends_a_running_request() -> None:
@@ -135,13 +125,11 @@ def test_stopping_finishes_what_was_accepted() -> None:
 
 def test_a_stuck_step_is_seen_as_not_alive() -> None:
     async def work(bench: Bench) -> None:
-        inside = threading.Event()
-        bench.runner.before_step = lambda phase, _: inside.set()
         assert bench.device.is_alive(patience=0)
         bench.runner.gate.clear()
         asking = asyncio.create_task(bench.ask(generation(answer=1)))
-        while bench.device.is_alive(patience=0):
-            await asyncio.sleep(0)
+        await asyncio.to_thread(bench.runner.entered.wait)
+        assert not bench.device.is_alive(patience=0)
         assert bench.device.is_alive(patience=60)
         bench.runner.gate.set()
         await asking

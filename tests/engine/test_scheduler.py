@@ -146,7 +146,8 @@ def test_any_order_of_joining_and_leaving_gives_everyone_the_same_answer(data: s
     runner = CountingRunner(slots)
     line = Scheduler(slots, runner.image_tokens, runner.end_tokens, data.draw(st.integers(1, 40)))
     everyone = [
-        request(data.draw(st.integers(0, 6)), last=1000 * (index + 1), max_tokens=data.draw(st.integers(1, 6))) for index in range(data.draw(st.integers(1, 12)))
+        request(data.draw(st.integers(0, 6)), last=1000 * (index + 1), max_tokens=data.draw(st.integers(1, 6)))
+        for index in range(data.draw(st.integers(1, 12)))
     ]
     coming = list(everyone)
     for step in range(400):

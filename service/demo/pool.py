@@ -1,0 +1,128 @@
+"""A pool of drawn scenes on disk, with what each patch of them shows: training draws its questions afresh but not its pictures."""
+
+import multiprocessing
+import pickle
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from service.demo.codec import MaskCodec
+from service.demo.network import GRID, SIDE
+from service.demo.scenes import COLOURS, SHAPES, Scene, SceneKind, Sign, Thing, draw_scene, font, make_scene, mask_in_box
+
+CHUNK = 500
+CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+SIGN = len(SHAPES) + 1
+NOTHING = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PatchMaps:
+    """What each patch shows, [scenes, 64]: shape (0 nothing, 1.., ``SIGN``), colour (0 none), box [.., 4] in parts of the side,
+    and the characters of its left and right half [.., 2] (0 none)."""
+
+    shape: NDArray[np.uint8]
+    colour: NDArray[np.uint8]
+    box: NDArray[np.float16]
+    characters: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """``pictures`` [scenes, side, side, 3] on disk; ``codes`` holds the mask codes of every thing of a scene, in order."""
+
+    scenes: list[Scene]
+    codes: list[list[tuple[int, ...]]]
+    maps: PatchMaps
+    pictures: NDArray[np.uint8]
+
+
+def _draw_chunk(
+    folder: Path, count: int, seed: int, chunk: int
+) -> tuple[list[Scene], list[NDArray[np.uint8]], list[tuple[NDArray[np.generic], ...]]]:
+    rng = np.random.default_rng([seed, chunk])
+    pictures = np.memmap(folder / "pictures.u8", np.uint8, "r+", shape=(count, SIDE, SIDE, 3))
+    scenes, masks, maps = [], [], []
+    for index in range(chunk * CHUNK, min(count, (chunk + 1) * CHUNK)):
+        scene = make_scene(rng, SceneKind(sign_share=0.36))
+        pictures[index] = np.asarray(draw_scene(scene, SIDE, from_stock=True))
+        scenes.append(scene)
+        masks.append(np.stack([mask_in_box(thing) for thing in scene.things]) if scene.things else np.zeros((0, 64, 64), np.uint8))
+        maps.append(patch_maps(scene))
+    return scenes, masks, maps
+
+
+def make_pool(folder: Path, count: int, seed: int, codec: MaskCodec, processes: int) -> None:
+    """Draw ``count`` scenes into ``folder``; does nothing where they are there already."""
+    if (folder / "scenes.pickle").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    np.memmap(folder / "pictures.u8", np.uint8, "w+", shape=(count, SIDE, SIDE, 3)).flush()
+    chunks = range(-(-count // CHUNK))
+    with multiprocessing.get_context("spawn").Pool(processes) as workers:
+        parts = list(tqdm(workers.imap(partial(_draw_chunk, folder, count, seed), chunks), total=len(chunks), desc="scenes"))
+    scenes = [scene for part in parts for scene in part[0]]
+    codes = []
+    for part in tqdm(parts, desc="codes"):
+        flat = codec.encode(torch.from_numpy(np.concatenate(part[1]))).tolist()
+        for masks in part[1]:
+            codes.append([tuple(flat.pop(0)) for _ in range(len(masks))])
+    columns = [np.stack(column) for column in zip(*(each for part in parts for each in part[2]), strict=True)]
+    np.savez(folder / "maps.npz", shape=columns[0], colour=columns[1], box=columns[2], characters=columns[3])
+    unfinished = folder / "scenes.partial"
+    unfinished.write_bytes(pickle.dumps((scenes, codes)))
+    unfinished.rename(folder / "scenes.pickle")
+
+
+def open_pool(folder: Path) -> Pool:
+    """Read what ``make_pool`` wrote."""
+    scenes, codes = pickle.loads((folder / "scenes.pickle").read_bytes())  # noqa: S301 (written by the line above, on this machine)
+    maps = np.load(folder / "maps.npz")
+    pictures = np.memmap(folder / "pictures.u8", np.uint8, "r", shape=(len(scenes), SIDE, SIDE, 3))
+    return Pool(scenes, codes, PatchMaps(maps["shape"], maps["colour"], maps["box"], maps["characters"]), pictures)
+
+
+def patch_maps(scene: Scene) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float16], NDArray[np.uint8]]:
+    """``PatchMaps`` of one scene. A patch shows what covers more than 0.3 of it; the patch in a thing's middle always shows that thing."""
+    shape, colour = np.zeros((GRID, GRID), np.uint8), np.zeros((GRID, GRID), np.uint8)
+    box, best = np.zeros((GRID, GRID, 4), np.float16), np.zeros((GRID, GRID))
+    located: list[Thing | Sign] = [*scene.things, *([scene.sign] if scene.sign else [])]
+    for each in located:
+        y_min, x_min, y_max, x_max = each.box
+        covered = _covered(y_min, y_max)[:, None] * _covered(x_min, x_max)[None]
+        covered[int((y_min + y_max) / 2 * GRID), int((x_min + x_max) / 2 * GRID)] = 1
+        seen = (covered > 0.3) & (covered > best)
+        best[seen] = covered[seen]
+        shape[seen] = SHAPES.index(each.shape) + 1 if isinstance(each, Thing) else SIGN
+        colour[seen] = tuple(COLOURS).index(each.colour) + 1 if isinstance(each, Thing) else NOTHING
+        box[seen] = each.box
+    characters = _character_map(scene.sign) if scene.sign else np.zeros((GRID, GRID, 2), np.uint8)
+    return shape.ravel(), colour.ravel(), box.reshape(-1, 4), characters.reshape(-1, 2)
+
+
+def _covered(low: float, high: float) -> NDArray[np.float64]:
+    """[grid]: the part of each row or column of patches that lies between ``low`` and ``high``."""
+    edges = np.arange(GRID) / GRID
+    return np.clip(np.minimum(edges + 1 / GRID, high) - np.maximum(edges, low), 0, None) * GRID
+
+
+def _character_map(sign: Sign) -> NDArray[np.uint8]:
+    face, text = font(sign.size * SIDE), sign.text
+    middle = (sign.box[1] + sign.box[3]) / 2
+    left = middle - face.getlength(text) / SIDE / 2
+    edges = [left + face.getlength(text[:index]) / SIDE for index in range(len(text) + 1)]
+    centre, half = (sign.box[0] + sign.box[2]) / 2, 0.36 * sign.size
+    rows = np.nonzero(_covered(centre - half, centre + half) / GRID / min(1 / GRID, 2 * half) > 0.4)[0]
+    characters = np.zeros((GRID, GRID, 2), np.uint8)
+    for column in range(GRID):
+        for side in range(2):
+            x = (column + 0.25 + 0.5 * side) / GRID
+            for index, character in enumerate(text):
+                if edges[index] <= x < edges[index + 1]:
+                    characters[rows, column, side] = CHARACTERS.index(character) + 1
+    return characters
