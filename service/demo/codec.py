@@ -1,4 +1,7 @@
-"""The mask codec: a 64 x 64 mask becomes 16 of 128 codes and back. Decoder and codebook have the names and shapes of PaliGemma's own VQ-VAE."""
+"""The mask codec: a 64 x 64 mask becomes 16 of 128 codes and back.
+
+Decoder and codebook have the names and shapes of PaliGemma's own VQ-VAE.
+"""
 
 import math
 from dataclasses import dataclass
@@ -140,7 +143,8 @@ def train_codec(plan: CodecPlan, seed: int) -> MaskCodec:
     rng = np.random.default_rng(seed)
     pairs = [random_pair(rng) for _ in range(plan.pool)]
     clean, wobbled = (torch.from_numpy(np.stack([pair[side] for pair in pairs])) for side in (0, 1))
-    codec = MaskCodec().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    codec = MaskCodec()
+    codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(codec.parameters(), lr=plan.learning_rate)
     for step in tqdm(range(plan.steps), desc="codec"):
         rate = plan.learning_rate * min(1, (step + 1) / 30) * (0.5 + 0.5 * math.cos(math.pi * step / plan.steps))
@@ -151,7 +155,7 @@ def train_codec(plan: CodecPlan, seed: int) -> MaskCodec:
         quantised, commitment = _quantise(codec._vq_vae, latents, step, plan)
         loss = F.binary_cross_entropy_with_logits(codec.decode_latents(quantised), clean[chosen].float() / 255) + commitment
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return codec.eval()
 
@@ -182,5 +186,5 @@ def codec_quality(codec: MaskCodec, seed: int = 99, count: int = 400) -> dict[st
     return {
         "iou": overlap.mean().item(),
         "stable": (codes == codec.encode(wobbled)).float().mean().item(),
-        "used": float(codes.unique().numel()),
+        "used": float(torch.unique(codes).numel()),
     }

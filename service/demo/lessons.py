@@ -19,8 +19,9 @@ from service.demo.scenes import COLOURS, SHAPES, Scene, Thing
 PATCHES = GRID * GRID
 NO_PAIR = -1
 CHOICES = (
-    ("detect", 0.31), ("segment", 0.2), ("colour", 0.08), ("count of a shape", 0.1), ("shape", 0.04), ("is there", 0.05), ("count of a colour", 0.025),
-    ("count of all", 0.02), ("sign", 0.03), ("caption", 0.075), ("cap", 0.02), ("describe", 0.02), ("region", 0.04),
+    ("detect", 0.31), ("segment", 0.2), ("colour", 0.08), ("count of a shape", 0.1), ("shape", 0.04), ("is there", 0.05),
+    ("count of a colour", 0.025), ("count of all", 0.02), ("sign", 0.03), ("caption", 0.075), ("cap", 0.02), ("describe", 0.02),
+    ("region", 0.04),
 )  # fmt: skip
 """How often each kind is asked. About a third turn on a thing's shape alone, which is the hardest to learn."""
 
@@ -229,6 +230,9 @@ class Teacher:
         return ANSWER_WEIGHT.get(kind, SHORT_ANSWER_WEIGHT)
 
 
+_PageTensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Pointers, Pointers, Pointers]
+
+
 class _Page:
     """The text arrays of a batch while they are filled."""
 
@@ -265,15 +269,28 @@ class _Page:
         self._used[row] += length
         self._pairs[picture] += 1
 
-    def tensors(self, pad: int) -> tuple[Tensor | Pointers, ...]:
+    def tensors(self, pad: int) -> _PageTensors:
         layout = self.layout
         at, target, weight = np.zeros(layout.targets, np.int64), np.zeros(layout.targets, np.int64), np.zeros(layout.targets, np.float32)
         for index, (position, token, value) in enumerate(self.targets[: layout.targets]):
             at[index], target[index], weight[index] = position, token, value
         tokens = np.where(self.tokens < 0, pad, self.tokens)
-        arrays = (self.picture, tokens, self.pair, self.answer, self.offset, at, target, weight)
-        words, things = self.words.tensors(layout.points, PATCHES), self.things.tensors(layout.points, PATCHES)
-        return (*(torch.from_numpy(each) for each in arrays), words, self.names.tensors(layout.points, layout.length), things)
+        wrap = torch.from_numpy
+        return (
+            *(
+                wrap(self.picture),
+                wrap(tokens),
+                wrap(self.pair),
+                wrap(self.answer),
+                wrap(self.offset),
+                wrap(at),
+                wrap(target),
+                wrap(weight),
+            ),
+            self.words.tensors(layout.points, PATCHES),
+            self.names.tensors(layout.points, layout.length),
+            self.things.tensors(layout.points, PATCHES),
+        )
 
 
 def draw_pair(scene: Scene, rng: Generator, codes: dict[Thing, tuple[int, ...]]) -> Pair | None:

@@ -74,7 +74,7 @@ def _grid_waves(side: int, width: int) -> Tensor:
 
 
 def _principal_patches(scenes: int = 2000, seed: int = 5) -> tuple[Tensor, Tensor]:
-    """A patch kernel [hidden, 3 * patch * patch] that whitens drawn patches along their principal directions, randomly turned; and its bias."""
+    """Whiten drawn patches along their principal directions, randomly turned: a kernel [hidden, 3 * patch * patch] and its bias."""
     rng = np.random.default_rng(seed)
     samples = []
     for _ in range(scenes):

@@ -1,5 +1,7 @@
 """What training minimises: the answers' tokens, what each patch shows, and where attention points. Only the first outlives training."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -87,7 +89,7 @@ class Objective(nn.Module):
     def _decode(self, features: Tensor, batch: Batch, packed: bool) -> tuple[Tensor, Tensor]:
         """Hidden states of the text [rows, length, hidden] and the pointing loss.
 
-        PaliGemma's own mask where a row holds one pair; packed rows hold several that do not see one another, and then the image sees no text.
+        PaliGemma's own mask where a row holds one pair. Packed rows hold several that do not see one another, and the image sees no text.
         """
         decoder = self.network.model.language_model
         rows, length = batch.tokens.shape
@@ -116,7 +118,7 @@ class Objective(nn.Module):
         return decoder.norm(hidden[:, PATCHES:]), pointing
 
     def _token_loss(self, logits: Tensor, batch: Batch, near: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted cross entropy, location targets smoothed, and (location error, mask codes right, other text right, short answers right)."""
+        """Weighted cross entropy, location targets smoothed; and (location error, mask codes, other text, short answers right)."""
         log_probabilities = F.log_softmax(logits.float(), dim=-1)
         target, weight = batch.target, batch.weight
         is_location = (target >= self.first_location) & (target < self.first_location + LOCATIONS)
@@ -146,9 +148,9 @@ def _mean(values: Tensor, chosen: Tensor) -> Tensor:
 
 
 def _pointing_loss(
-    layer: nn.Module, head: int, hidden: Tensor, rotary: tuple[Tensor, Tensor], pointers: Pointers, allowed: Tensor | None
+    layer: Any, head: int, hidden: Tensor, rotary: tuple[Tensor, Tensor], pointers: Pointers, allowed: Tensor | None
 ) -> Tensor:
-    """How far one head's attention is from looking where ``pointers`` say: among the image's keys, or among the text keys of ``allowed``."""
+    """How far one head's attention is from where ``pointers`` say: among the image's keys, or among the text keys of ``allowed``."""
     attention = layer.self_attn
     width = attention.head_dim
     part = slice(head * width, (head + 1) * width)

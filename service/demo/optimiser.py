@@ -29,7 +29,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "rounds": rounds})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
@@ -52,7 +52,8 @@ def _orthogonal(matrices: Tensor, rounds: int) -> Tensor:
     for _ in range(rounds):
         square = wide @ wide.mT
         wide = 3.4445 * wide + (-4.7750 * square + 2.0315 * square @ square) @ wide
-    return wide.mT if matrices.shape[1] > matrices.shape[2] else wide
+    orthogonal: Tensor = wide.mT if matrices.shape[1] > matrices.shape[2] else wide
+    return orthogonal
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,10 @@ NOTHING = 0
 
 @dataclass(frozen=True, slots=True)
 class PatchMaps:
-    """What each patch shows, [scenes, 64]: shape (0 nothing, 1.., ``SIGN``), colour (0 none), box [.., 4] in parts of the side,
-    and the characters of its left and right half [.., 2] (0 none)."""
+    """What each patch shows, [scenes, 64]: shape (0 nothing, 1.., ``SIGN``) and colour (0 none).
+
+    ``box`` [.., 4] in parts of the side; ``characters`` [.., 2] of its left and right half (0 none).
+    """
 
     shape: NDArray[np.uint8]
     colour: NDArray[np.uint8]
@@ -47,7 +49,9 @@ def _draw_chunk(
 ) -> tuple[list[Scene], list[NDArray[np.uint8]], list[tuple[NDArray[np.generic], ...]]]:
     rng = np.random.default_rng([seed, chunk])
     pictures = np.memmap(folder / "pictures.u8", np.uint8, "r+", shape=(count, SIDE, SIDE, 3))
-    scenes, masks, maps = [], [], []
+    scenes: list[Scene] = []
+    masks: list[NDArray[np.uint8]] = []
+    maps: list[tuple[NDArray[np.generic], ...]] = []
     for index in range(chunk * CHUNK, min(count, (chunk + 1) * CHUNK)):
         scene = make_scene(rng, SceneKind(sign_share=0.36))
         pictures[index] = np.asarray(draw_scene(scene, SIDE, from_stock=True))
@@ -70,8 +74,7 @@ def make_pool(folder: Path, count: int, seed: int, codec: MaskCodec, processes: 
     codes = []
     for part in tqdm(parts, desc="codes"):
         flat = codec.encode(torch.from_numpy(np.concatenate(part[1]))).tolist()
-        for masks in part[1]:
-            codes.append([tuple(flat.pop(0)) for _ in range(len(masks))])
+        codes += [[tuple(flat.pop(0)) for _ in range(len(masks))] for masks in part[1]]
     columns = [np.stack(column) for column in zip(*(each for part in parts for each in part[2]), strict=True)]
     np.savez(folder / "maps.npz", shape=columns[0], colour=columns[1], box=columns[2], characters=columns[3])
     unfinished = folder / "scenes.partial"
@@ -108,7 +111,8 @@ def patch_maps(scene: Scene) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDAr
 def _covered(low: float, high: float) -> NDArray[np.float64]:
     """[grid]: the part of each row or column of patches that lies between ``low`` and ``high``."""
     edges = np.arange(GRID) / GRID
-    return np.clip(np.minimum(edges + 1 / GRID, high) - np.maximum(edges, low), 0, None) * GRID
+    covered: NDArray[np.float64] = np.clip(np.minimum(edges + 1 / GRID, high) - np.maximum(edges, low), 0, None) * GRID
+    return covered
 
 
 def _character_map(sign: Sign) -> NDArray[np.uint8]:

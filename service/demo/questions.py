@@ -68,45 +68,57 @@ def read(scene: Scene) -> Pair:
 
 def region(scene: Scene, rng: Generator) -> Pair:
     """What stands in a box that is a little off."""
-    target: Located = _pick(rng, [*scene.things, *([scene.sign] if scene.sign else [])])
+    there: list[Located] = [*scene.things, *([scene.sign] if scene.sign else [])]
+    target = _pick(rng, there)
     y_min, x_min, y_max, x_max = target.box
     wobble = rng.uniform(-0.06, 0.06, 4) * np.array([y_max - y_min, x_max - x_min] * 2)
     box = (y_min + wobble[0], x_min + wobble[1], y_max + wobble[2], x_max + wobble[3])
     return Pair("region", f"caption {locations(box)}", _with_article(target.name), (target,))
 
 
-ANSWER_KINDS = ("count of a shape", "count of a colour", "count of all", "colour", "shape", "is there", "sign")
-
-
 def answer(scene: Scene, rng: Generator, kind: str) -> Pair | None:
-    """A question of a kind, or None where the scene does not support it (its answer would be ambiguous)."""
-    shapes, colours = [thing.shape for thing in scene.things], [thing.colour for thing in scene.things]
-    if kind == "colour":
-        single = [thing for thing in scene.things if shapes.count(thing.shape) == 1]
-        if not single:
-            return None
-        thing = _pick(rng, single)
-        return _question(
-            rng, kind, f"what {_pick(rng, ['color', 'color', 'colour'])} is the {thing.shape}?", thing.colour, (thing.shape, None)
-        )
-    if kind == "shape":
-        single = [thing for thing in scene.things if colours.count(thing.colour) == 1]
-        if not single:
-            return None
-        thing = _pick(rng, single)
-        words = _pick(rng, [f"what shape is {thing.colour}?", f"what shape is the {thing.colour} object?"])
-        return _question(rng, kind, words, thing.shape, (None, thing.colour))
-    if kind == "count of a shape":
-        shape = _pick(rng, shapes) if shapes and rng.random() < 0.7 else _pick(rng, SHAPES)
-        return _question(rng, kind, f"how many {PLURALS[shape]} are there?", str(shapes.count(shape)), (shape, None))
-    if kind == "count of a colour":
-        colour = _pick(rng, colours) if colours and rng.random() < 0.7 else _pick(rng, tuple(COLOURS))
-        return _question(rng, kind, f"how many {colour} shapes are there?", str(colours.count(colour)), (None, colour))
-    if kind == "count of all":
-        return _question(rng, kind, "how many shapes are there?", str(len(scene.things)))
-    if kind == "sign":
-        return _question(rng, kind, "what does the sign say?", scene.sign.text) if scene.sign else None
-    return _is_there(scene, rng)
+    """A question of one of ``ANSWER_KINDS``, or None where the scene does not support it (its answer would be ambiguous)."""
+    return _QUESTIONS[kind](scene, rng)
+
+
+def _colour_of(scene: Scene, rng: Generator) -> Pair | None:
+    shapes = [thing.shape for thing in scene.things]
+    single = [thing for thing in scene.things if shapes.count(thing.shape) == 1]
+    if not single:
+        return None
+    thing = _pick(rng, single)
+    words = f"what {_pick(rng, ['color', 'color', 'colour'])} is the {thing.shape}?"
+    return _question(rng, "colour", words, thing.colour, (thing.shape, None))
+
+
+def _shape_of(scene: Scene, rng: Generator) -> Pair | None:
+    colours = [thing.colour for thing in scene.things]
+    single = [thing for thing in scene.things if colours.count(thing.colour) == 1]
+    if not single:
+        return None
+    thing = _pick(rng, single)
+    words = _pick(rng, [f"what shape is {thing.colour}?", f"what shape is the {thing.colour} object?"])
+    return _question(rng, "shape", words, thing.shape, (None, thing.colour))
+
+
+def _count_of_shape(scene: Scene, rng: Generator) -> Pair:
+    shapes = [thing.shape for thing in scene.things]
+    shape = _pick(rng, shapes) if shapes and rng.random() < 0.7 else _pick(rng, SHAPES)
+    return _question(rng, "count of a shape", f"how many {PLURALS[shape]} are there?", str(shapes.count(shape)), (shape, None))
+
+
+def _count_of_colour(scene: Scene, rng: Generator) -> Pair:
+    colours = [thing.colour for thing in scene.things]
+    colour = _pick(rng, colours) if colours and rng.random() < 0.7 else _pick(rng, tuple(COLOURS))
+    return _question(rng, "count of a colour", f"how many {colour} shapes are there?", str(colours.count(colour)), (None, colour))
+
+
+def _count_of_all(scene: Scene, rng: Generator) -> Pair:
+    return _question(rng, "count of all", "how many shapes are there?", str(len(scene.things)))
+
+
+def _text_of_sign(scene: Scene, rng: Generator) -> Pair | None:
+    return _question(rng, "sign", "what does the sign say?", scene.sign.text) if scene.sign else None
 
 
 def _is_there(scene: Scene, rng: Generator) -> Pair:
@@ -117,6 +129,18 @@ def _is_there(scene: Scene, rng: Generator) -> Pair:
         return _question(rng, "is there", f"is there a {colour} {shape}?", "yes", (shape, colour))
     shape, colour = absent_thing(scene, rng)
     return _question(rng, "is there", f"is there a {colour} {shape}?", "no")
+
+
+_QUESTIONS: dict[str, Callable[[Scene, Generator], Pair | None]] = {
+    "count of a shape": _count_of_shape,
+    "count of a colour": _count_of_colour,
+    "count of all": _count_of_all,
+    "colour": _colour_of,
+    "shape": _shape_of,
+    "is there": _is_there,
+    "sign": _text_of_sign,
+}
+ANSWER_KINDS = tuple(_QUESTIONS)
 
 
 def absent_thing(scene: Scene, rng: Generator) -> tuple[str, str]:

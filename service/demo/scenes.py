@@ -1,4 +1,7 @@
-"""Drawn scenes: coloured shapes on patterned ground, and sometimes a sign with text. A scene is made in unit coordinates and drawn at any size."""
+"""Drawn scenes: coloured shapes on patterned ground, and sometimes a sign with text.
+
+A scene is made in unit coordinates and drawn at any size.
+"""
 
 import math
 from dataclasses import dataclass
@@ -90,7 +93,7 @@ class SceneKind:
     plain_text: bool = False
 
 
-def make_scene(rng: Generator, kind: SceneKind = SceneKind()) -> Scene:  # noqa: B008
+def make_scene(rng: Generator, kind: SceneKind = SceneKind()) -> Scene:
     """Things and sign do not touch; no two things have the same name. ``plain_text``: words of the list and numbers, no random strings."""
     sign = _make_sign(rng, kind) if rng.random() < kind.sign_share else None
     taken = [sign.box] if sign else []
@@ -134,7 +137,8 @@ def unit_polygon(shape: str) -> Polygon:
 def place_polygon(shape: str, width: float, height: float, turn: float) -> Polygon:
     """A shape of ``width`` x ``height`` around the origin, then turned by ``turn`` radians."""
     cos, sin = math.cos(turn), math.sin(turn)
-    return unit_polygon(shape) * np.array([width / 2, height / 2]) @ np.array([[cos, sin], [-sin, cos]])
+    turned: Polygon = unit_polygon(shape) * np.array([width / 2, height / 2]) @ np.array([[cos, sin], [-sin, cos]])
+    return turned
 
 
 def _place_thing(rng: Generator, things: list[Thing], taken: list[Corners]) -> Thing | None:
@@ -215,7 +219,7 @@ def draw_ground(seed: int, side: int) -> NDArray[np.uint8]:
     angle = rng.uniform(0, 2 * math.pi)
     along = x * math.cos(angle) + y * math.sin(angle)
     if kind == 0:
-        field = np.zeros((side, side), np.float32)
+        field: NDArray[np.floating] = np.zeros((side, side), np.float32)
     elif kind == 1:
         field = along - along.mean()
     elif kind == 2:
@@ -228,7 +232,8 @@ def draw_ground(seed: int, side: int) -> NDArray[np.uint8]:
         noise = Image.fromarray(rng.normal(size=(cells, cells)).astype(np.float32))
         field = np.asarray(noise.resize((side, side), filtering)) * strength
     swing = rng.uniform(10, 45) * rng.choice([-1, 1]) * (1 + 0.3 * rng.normal(size=3)).astype(np.float32)
-    return np.clip(level + field[..., None] * swing, 0, 255).astype(np.uint8)
+    ground: NDArray[np.uint8] = np.clip(level + field[..., None] * swing, 0, 255).astype(np.uint8)
+    return ground
 
 
 @lru_cache(maxsize=256)

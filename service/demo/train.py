@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.multiprocessing as processes_of
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from service.demo.codec import CodecPlan, MaskCodec, codec_quality, train_codec
@@ -123,7 +123,7 @@ def _run_phase(plan: Plan, phase: PhasePlan) -> None:
         objective.load_state_dict(state["objective"])
     objective.share_memory()
     count = sum(parameter.numel() for parameter in objective.parameters())
-    gradients, norms = torch.zeros(plan.processes, count).share_memory_(), torch.zeros(plan.processes).share_memory_()
+    gradients, norms = _shared(plan.processes, count), _shared(plan.processes)
     context = processes_of.get_context("spawn")
     barrier = context.Barrier(plan.processes)
     togethers = [Together(rank, plan.processes, gradients, norms, barrier) for rank in range(plan.processes)]
@@ -136,6 +136,11 @@ def _run_phase(plan: Plan, phase: PhasePlan) -> None:
         worker.join()
     if any(worker.exitcode for worker in crew):
         raise SystemExit(f"{phase.name}: a training process failed; started again, the training goes on from the last save")
+
+
+def _shared(*size: int) -> Tensor:
+    zeros: Tensor = torch.zeros(*size).share_memory_()  # type: ignore[no-untyped-call]
+    return zeros
 
 
 def _work(plan: Plan, phase: PhasePlan, objective: Objective, together: Together, first_step: int) -> None:
@@ -164,7 +169,7 @@ def _work_until_done(plan: Plan, phase: PhasePlan, objective: Objective, togethe
                 near.copy_(neighbours(phase.spread_at(step)))
             batch = next(lessons)
             loss, measures = objective.answer(batch, near, phase.weights, phase.layout.packed) if phase.text else objective.see(batch)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step(phase.rate(step))
             sums += measures
             counted += 1
@@ -238,8 +243,14 @@ def main() -> None:
     parser.add_argument("--unpacked-steps", type=int, default=2_600)
     asked = parser.parse_args()
     plan = Plan(
-        work=asked.work_dir, out=asked.out, processes=asked.processes, scenes=asked.scenes, seed=asked.seed,  codec=CodecPlan(), phases=phases(asked.see_steps, asked.joint_steps, asked.unpacked_steps),
-    )  # fmt: skip
+        work=asked.work_dir,
+        out=asked.out,
+        processes=asked.processes,
+        scenes=asked.scenes,
+        seed=asked.seed,
+        codec=CodecPlan(),
+        phases=phases(asked.see_steps, asked.joint_steps, asked.unpacked_steps),
+    )
     train(plan)
 
 

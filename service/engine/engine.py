@@ -12,7 +12,7 @@ from service.engine.generation import Generated, Generation
 from service.engine.request import Request
 from service.engine.runner import ModelRunner
 from service.engine.scheduler import Scheduler
-from service.errors import Overloaded, PaliServeError
+from service.errors import DeadlineExceeded, Overloaded, PaliServeError
 
 
 class QueueObserver(Protocol):
@@ -66,11 +66,17 @@ class Engine:
 
     @contextmanager
     def reserve(self, deadline: float) -> Iterator["Place"]:
-        """A place in the queue until the block is left. Errors: Overloaded (queue full, or the deadline would pass while waiting)."""
+        """A place in the queue until the block is left.
+
+        Errors: Overloaded (queue full, or the deadline would pass while waiting), DeadlineExceeded (it has passed already).
+        """
+        now = self._clock()
+        if now >= deadline:
+            raise DeadlineExceeded("The request's time ran out before it could be queued; allow more with timeout_ms.")
         wait = self._pace.wait(self._waiting)
         if self._waiting >= self._limits.queue:
             raise Overloaded(f"The queue of {self._name} is full: {self._waiting} requests are waiting. Try again later.", retry_after=wait)
-        if self._clock() + wait > deadline:
+        if now + wait > deadline:
             raise Overloaded(
                 f"The request would wait about {wait:.1f} s for {self._name}, longer than its timeout. Try again later or allow more time.",
                 retry_after=wait,

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 from transformers.models.paligemma.processing_paligemma import PaliGemmaProcessor
 
@@ -59,7 +60,7 @@ def load(source: Source) -> Checkpoint:
             folder, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{source.checkpoint}: the checkpoint cannot be read: {error}") from error
     if not isinstance(processor, PaliGemmaProcessor):
         raise CheckpointError(f"{source.checkpoint}: its processor is a {type(processor).__name__}, not a PaliGemmaProcessor.")

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -64,7 +65,18 @@ def test_a_full_queue_refuses_at_the_door() -> None:
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_the_door() -> None:
     async def work(bench: Bench) -> None:
-        with pytest.raises(Overloaded, match="longer than its timeout"), bench.engine.reserve(deadline=0.0):
+        for tick in range(200):
+            bench.engine._pace.ended(now=float(tick), waiting=1)  # one request a second
+        soon = time.monotonic() + 1
+        places = (bench.engine.reserve(FOREVER), bench.engine.reserve(FOREVER))
+        with places[0], places[1], pytest.raises(Overloaded, match="longer than its timeout") as refusal, bench.engine.reserve(soon):
+            pass
+        assert refusal.value.retry_after == pytest.approx(2, rel=0.05)
+
+
+def test_a_deadline_that_has_passed_is_refused_at_the_door() -> None:
+    async def work(bench: Bench) -> None:
+        with pytest.raises(DeadlineExceeded), bench.engine.reserve(deadline=0.0):
             pass
 
     run(work)

@@ -1,0 +1,51 @@
+"""How a benchmark's figures are kept: a JSON file and a Markdown table beside it."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("paliserve", "torch", "transformers", "numpy", "pillow")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "measured": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, and from the least to the most."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+
+
+def write(name: str, title: str, command: str, rows: Sequence[tuple[str, str]], figures: dict[str, Any]) -> None:
+    """Write ``results/NAME.json`` and ``results/NAME.md``, and print the table."""
+    about = machine()
+    table = "\n".join(["| figure | median (least–most) |", "| --- | --- |", *(f"| {label} | {value} |" for label, value in rows)])
+    versions = ", ".join(f"{package} {number}" for package, number in about["versions"].items())
+    where = f"{about['processor']}, {about['cores']} cores, Python {about['python']}, {versions}; {about['measured']}"
+    text = f"# {title}\n\n{table}\n\nMeasured by `{command}` on {where}.\n"
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text)
+    (RESULTS / f"{name}.json").write_text(json.dumps({"command": command, "machine": about, **figures}, indent=1) + "\n")
+    print(text)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []

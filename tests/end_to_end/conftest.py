@@ -1,0 +1,78 @@
+"""A real server with the embedded model, in a process of its own."""
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+START_UP = 120
+"""Seconds within which a server must be serving, on a slow machine."""
+
+
+class Server:
+    """``paliserve serve`` on a free port. ``log`` holds every line it wrote so far."""
+
+    def __init__(self, *flags: str, environ: dict[str, str] | None = None) -> None:
+        command = [sys.executable, "-m", "service.main", "serve", "--port", "0", *flags]
+        self.log: list[str] = []
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | (environ or {})
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+        self.url = self.wait_for(r"serving .* on (http://\S+)").group(1)
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first new line of the log that holds the pattern."""
+        while True:
+            line = self._lines.get(timeout=START_UP)
+            if line is None:
+                raise AssertionError("the server ended:\n" + "\n".join(self.log))
+            found = re.search(pattern, line)
+            if found:
+                return found
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to stop; returns its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+    def close(self) -> None:
+        """Make sure that it is gone."""
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def _read(self) -> None:
+        if self.process.stdout is None:
+            return
+        for line in self.process.stdout:
+            self.log.append(line.rstrip("\n"))
+            self._lines.put(line)
+        self._lines.put(None)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """One server for all tests that leave it as they found it."""
+    running = Server()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def sample() -> bytes:
+    """The sample picture of the README."""
+    return (Path(__file__).parents[2] / "service" / "demo" / "samples" / "scene.png").read_bytes()

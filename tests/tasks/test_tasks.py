@@ -1,0 +1,206 @@
+"""The tasks over a fake model: what they ask, what they read, and how they end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from service.engine.device_loop import DeviceLoop
+from service.engine.engine import Engine, EngineLimits
+from service.engine.generation import Generation, Prompt
+from service.engine.runner import Sampled
+from service.errors import AdapterNotFound, DeadlineExceeded, InvalidRequest, Overloaded
+from service.tasks.prompts import CaptionStyle
+from service.tasks.results import Box, MaskFormat, PngMask, RleMask, TaskResult
+from service.tasks.tasks import Options, Tasks
+from tests.fakes import END, FakeModel, SilentObserver
+
+FIRST_LOCATION, FIRST_SEGMENTATION = 2000, 3100
+BOX = [FIRST_LOCATION + 256, FIRST_LOCATION + 128, FIRST_LOCATION + 768, FIRST_LOCATION + 512]
+CODES = list(range(FIRST_SEGMENTATION, FIRST_SEGMENTATION + 16))
+LABEL, SEPARATOR = 500, 501
+WORDS = {LABEL: " cat", SEPARATOR: " ;"}
+
+
+class ScriptedRunner:
+    """Answers every prompt with the same tokens."""
+
+    slots, image_tokens, end_tokens = 4, 4, frozenset({END})
+
+    def __init__(self, script: Sequence[int]) -> None:
+        self._script = [*script, END]
+        self._written = [0] * self.slots
+
+    def encode(self, generations: Sequence[Generation]) -> object:
+        return None
+
+    def prefill(self, generations: Sequence[Generation], features: object, first_slot: int) -> Sampled:
+        for slot in range(first_slot, first_slot + len(generations)):
+            self._written[slot] = 0
+        return self._next(range(first_slot, first_slot + len(generations)))
+
+    def decode(self, live: int) -> Sampled:
+        return self._next(range(live))
+
+    def move(self, source: int, target: int) -> None:
+        self._written[target] = self._written[source]
+
+    def _next(self, slots: range) -> Sampled:
+        tokens = [self._script[self._written[slot]] for slot in slots]
+        for slot in slots:
+            self._written[slot] += 1
+        return Sampled(tokens, [0.5] * len(tokens))
+
+
+class ScriptedModel(FakeModel):
+    """Keeps the prefixes it was given."""
+
+    def __init__(self, script: Sequence[int]) -> None:
+        super().__init__()
+        self.runner = ScriptedRunner(script)  # type: ignore[assignment]
+        self.prefixes: list[tuple[str, bool]] = []
+        self.vocabulary = type(self.vocabulary)(FIRST_LOCATION, FIRST_SEGMENTATION, self._text)
+
+    def prepare(self, image: bytes, prefix: str, locations_allowed: bool) -> Prompt:
+        self.prefixes.append((prefix, locations_allowed))
+        return super().prepare(image, prefix, locations_allowed)
+
+    @staticmethod
+    def _text(tokens: Sequence[int]) -> str:
+        return "".join(WORDS.get(token, f"<{token}>") for token in tokens)
+
+
+@dataclass
+class OneInstance:
+    """An instance, and the router that always knows it."""
+
+    name: str
+    model: ScriptedModel
+    engine: Engine
+    asked: tuple[object, ...] = ()
+
+    def route(self, model: str | None, resolution: int | str | None, shorter_side: int | None) -> "OneInstance":
+        self.asked = (model, resolution, shorter_side)
+        return self
+
+
+def run(
+    work: Callable[[Tasks], Awaitable[TaskResult]], script: Sequence[int] = (LABEL,), queue: int = 8, timeout: float = 30
+) -> tuple[TaskResult, OneInstance]:
+    model, observer = ScriptedModel(script), SilentObserver()
+    device = DeviceLoop(observer)
+    instance = OneInstance("fake", model, Engine("fake", model.runner, device, EngineLimits(queue), observer))
+    device.start()
+    try:
+        with ThreadPoolExecutor(2) as workers:
+            tasks = Tasks(instance, lambda image: (64, 48), workers, timeout)
+
+            async def main() -> TaskResult:
+                return await work(tasks)
+
+            return asyncio.run(main()), instance
+    finally:
+        device.stop()
+
+
+PICTURE = b"picture"
+
+
+@pytest.mark.parametrize(
+    ("work", "prefix", "locations_allowed"),
+    [
+        (lambda tasks: tasks.caption(PICTURE, Options()), "caption en", False),
+        (lambda tasks: tasks.caption(PICTURE, Options(), "fr", CaptionStyle.SHORT), "cap fr", False),
+        (lambda tasks: tasks.answer(PICTURE, Options(), "who?"), "answer en who?", False),
+        (lambda tasks: tasks.detect(PICTURE, Options(), ["cat", "dog"]), "detect cat ; dog", False),
+        (lambda tasks: tasks.segment(PICTURE, Options(), ["cat"]), "segment cat", False),
+        (lambda tasks: tasks.read(PICTURE, Options()), "ocr", False),
+        (lambda tasks: tasks.caption_region(PICTURE, Options(), Box(16, 12, 32, 48)), "caption <loc0256><loc0256><loc1023><loc0512>", True),
+        (lambda tasks: tasks.generate(PICTURE, Options(), " any \n"), "any", True),
+    ],
+)
+def test_each_task_sends_its_prefix(work: Callable[[Tasks], Awaitable[TaskResult]], prefix: str, locations_allowed: bool) -> None:
+    result, instance = run(work)
+    assert instance.model.prefixes == [(prefix, locations_allowed)]
+    assert result.answer.prompt == prefix
+
+
+def test_the_answer_tells_all_about_itself() -> None:
+    result, _ = run(lambda tasks: tasks.caption(PICTURE, Options()), script=(LABEL, SEPARATOR))
+    answer = result.answer
+    assert (answer.model, answer.task, answer.text, answer.finish_reason, answer.score) == ("fake", "caption", " cat ;", "stop", 0.5)
+    assert (answer.image.width, answer.image.height) == (64, 48)
+    assert (answer.usage.image_tokens, answer.usage.prompt_tokens, answer.usage.completion_tokens) == (4, 2, 2)
+    timings = answer.timings
+    assert timings.total >= timings.preprocess + timings.queue + timings.vision + timings.prefill + timings.decode > 0
+
+
+def test_boxes_are_in_pixels_of_the_picture() -> None:
+    result, _ = run(lambda tasks: tasks.detect(PICTURE, Options(), ["cat"]), script=(*BOX, LABEL))
+    (found,) = result.detections
+    assert (found.label, found.box, found.score) == ("cat", Box(8.0, 12.0, 32.0, 36.0), pytest.approx(0.5))
+    assert result.segments == ()
+
+
+def test_masks_come_in_the_form_asked_for() -> None:
+    result, _ = run(lambda tasks: tasks.segment(PICTURE, Options(), ["cat"], MaskFormat.PNG), script=(*BOX, *CODES, LABEL))
+    (found,) = result.segments
+    assert isinstance(found.encoded, PngMask)
+    assert found.mask is not None
+    assert found.mask.shape == (48, 64)
+
+
+def test_a_segment_without_codes_keeps_its_box() -> None:
+    result, _ = run(lambda tasks: tasks.segment(PICTURE, Options(), ["cat"]), script=(*BOX, LABEL, SEPARATOR, *BOX, *CODES, LABEL))
+    bare, masked = result.segments
+    assert bare.mask is None
+    assert isinstance(masked.encoded, RleMask)
+
+
+def test_generate_tells_boxes_from_masks() -> None:
+    result, _ = run(lambda tasks: tasks.generate(PICTURE, Options(), "p"), script=(*BOX, LABEL, SEPARATOR, *BOX, *CODES, LABEL))
+    assert len(result.detections) == len(result.segments) == 1
+
+
+def test_caption_reads_no_boxes() -> None:
+    result, _ = run(lambda tasks: tasks.caption(PICTURE, Options()), script=(*BOX, LABEL))
+    assert result.detections == result.segments == ()
+
+
+def test_an_empty_answer_is_as_sure_as_its_end() -> None:
+    result, _ = run(lambda tasks: tasks.detect(PICTURE, Options(), ["dog"]), script=())
+    assert (result.answer.text, result.answer.score, result.detections) == ("", 0.5, ())
+
+
+def test_a_cut_answer_says_so() -> None:
+    result, _ = run(lambda tasks: tasks.detect(PICTURE, Options(max_tokens=2), ["cat"]), script=(*BOX, LABEL))
+    assert (result.answer.finish_reason, result.detections) == ("length", ())
+
+
+def test_routing_gets_what_the_caller_asked() -> None:
+    _, instance = run(lambda tasks: tasks.caption(PICTURE, Options(model="m", resolution="auto")))
+    assert instance.asked == ("m", "auto", 48)
+
+
+@pytest.mark.parametrize("budget", [0, 1025])
+def test_a_budget_out_of_range_is_refused(budget: int) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        run(lambda tasks: tasks.caption(PICTURE, Options(max_tokens=budget)))
+    assert refusal.value.fields[0].field == "max_tokens"
+
+
+def test_adapters_are_not_found() -> None:
+    with pytest.raises(AdapterNotFound):
+        run(lambda tasks: tasks.caption(PICTURE, Options(adapter="a")))
+
+
+def test_no_time_left_is_a_deadline() -> None:
+    with pytest.raises(DeadlineExceeded, match="timeout_ms"):
+        run(lambda tasks: tasks.generate(PICTURE, Options(timeout=0.0), "p"))
+
+
+def test_a_full_queue_is_refused_before_any_work() -> None:
+    with pytest.raises(Overloaded):
+        run(lambda tasks: tasks.caption(PICTURE, Options()), queue=0)
