@@ -89,7 +89,7 @@ async def together(service: PaliServe, wanted: Sequence[Ask]) -> list[str]:
 
 async def measure() -> None:
     """Alternate the two and write the results."""
-    service = PaliServe(Settings(), Metrics())
+    service = PaliServe(Settings(), Metrics("bench"))
     await service.start()
     rival = OneByOne(demo_settings().source)
     warm = asks(CONCURRENT, seed=1)

@@ -11,13 +11,13 @@ from service.drawing import draw
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.tasks.tasks import Options
-from service.transports.rest.schemas import generate_response
+from service.transports.rest.responses import generate_response
 from service.wiring import PaliServe
 
 
 async def ask(settings: Settings, image: bytes, prompt: str, model: str | None, save: Path | None) -> dict[str, Any]:
     """The response as ``/v1/generate`` would give it. ``save`` names the picture to draw into. Errors: PaliServeError, CheckpointError."""
-    service = PaliServe(settings, Metrics())
+    service = PaliServe(settings, Metrics("ask"))
     await service.start()
     try:
         result = await service.tasks.generate(image, Options(model=model), prompt)

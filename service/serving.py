@@ -11,7 +11,7 @@ import uvicorn
 
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.transports.rest.application import create_application
+from service.transports.rest.application import create_application, package_version
 from service.wiring import PaliServe
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class HttpServer(uvicorn.Server):
         if self.should_exit:
             self.force_exit = True
             return
-        logger.info("stopping: finishing %s", "what was accepted")
+        logger.info("stopping: finishing what was accepted")
         self._service.drain()
         self.should_exit = True
 
@@ -53,9 +53,9 @@ async def serve(settings: Settings) -> int:
     """Serve until told to stop; returns the exit status. Errors: ServingError, CheckpointError."""
     # Bound first: a port in use should not cost the time to load a model.
     listener = _bind(settings.host, settings.port)
-    service = PaliServe(settings, Metrics())
+    service = PaliServe(settings, Metrics(package_version()))
     await service.start()
-    application = create_application(service, service.limits, service.metrics)
+    application = create_application(service, service.metrics, settings.max_image_bytes)
     # h11 bounds the size of headers; httptools, which uvicorn prefers, does not.
     config = uvicorn.Config(application, http="h11", ws="none", log_config=None, access_log=False, server_header=False)
     listener.listen(2048)

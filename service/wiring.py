@@ -20,7 +20,7 @@ from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance, warm_up
 from service.model.images import ImageLimits, ImageReader
-from service.model.loading import Source, load, set_threads
+from service.model.loading import Source, load, resolution, set_threads
 from service.model.paligemma import PaliGemma, TableSize
 from service.observability.metrics import Metrics
 from service.settings import InstanceSettings, Settings
@@ -86,8 +86,7 @@ class PaliServe:
 
     def _instance(self, wanted: InstanceSettings, settings: Settings, images: ImageReader, limits: EngineLimits) -> Instance:
         began = time.monotonic()
-        device = wanted.device or settings.device
-        checkpoint = load(Source(wanted.source, wanted.revision, wanted.dtype, device, _path(wanted.mask_decoder)))
+        checkpoint = load(_source(wanted, settings))
         size = TableSize(wanted.slots, wanted.max_prompt_tokens, wanted.max_tokens)
         model: LoadedModel = PaliGemma(checkpoint, size, images)
         description = ModelDescription(
@@ -113,13 +112,23 @@ class PaliServe:
         return Instance(description, model, Engine(wanted.name, model.runner, self._device, limits, self.metrics))
 
 
+def configured(settings: Settings) -> list[tuple[str, ...]]:
+    """Name, resolution, dtype, device and source of each instance, without loading any. Errors: CheckpointError."""
+    rows: list[tuple[str, ...]] = []
+    for each in settings.instances or [demo_settings()]:
+        side = resolution(_source(each, settings))
+        rows.append((each.name, str(side or "not fetched"), each.dtype or "auto", each.device or settings.device, each.source))
+    return rows
+
+
 def demo_settings() -> InstanceSettings:
     """The embedded model, which is served where no instance is configured."""
     return InstanceSettings(name=DEMO, source=str(files("service.demo") / "checkpoints" / DEMO))
 
 
-def _path(name: str | Path | None) -> Path | None:
-    return None if name is None else Path(name)
+def _source(wanted: InstanceSettings, settings: Settings) -> Source:
+    mask_decoder = None if wanted.mask_decoder is None else Path(wanted.mask_decoder)
+    return Source(wanted.source, wanted.revision, wanted.dtype, wanted.device or settings.device, mask_decoder)
 
 
 def _blank_picture() -> bytes:

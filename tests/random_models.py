@@ -27,7 +27,7 @@ def random_model(paligemma2: bool, seed: int = 0, sliding_window: int = 4096) ->
         "model_type": "siglip_vision_model", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
         "num_attention_heads": 4, "image_size": SIDE, "patch_size": 14, "vision_use_head": False, "projection_dim": 96,
     }  # fmt: skip
-    text = {
+    text: dict[str, object] = {
         "model_type": "gemma2" if paligemma2 else "gemma", "hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": 4,
         "num_attention_heads": 4, "num_key_value_heads": 2 if paligemma2 else 1, "head_dim": 24, "vocab_size": VOCABULARY,
         "max_position_embeddings": 2048, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 1,

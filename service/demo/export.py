@@ -25,3 +25,5 @@ def export(folder: Path, network: PaliGemmaForConditionalGeneration, tokenizer: 
     image_processor.image_seq_length = GRID * GRID
     PaliGemmaProcessor(image_processor, tokenizer).save_pretrained(folder)
     save_file(codec.exported(), folder / "mask_decoder.safetensors")
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors are written for their owner only

@@ -198,6 +198,11 @@ def reading(exam: Examination) -> Figures:
 
 
 TOPICS: dict[str, Callable[[Examination], Figures]] = {
-    "detect": detection, "absent names": absence, "bare shapes": bare_shapes, "answer": answers, "caption": captions, "segment": segmentation,
+    "detect": detection,
+    "absent names": absence,
+    "bare shapes": bare_shapes,
+    "answer": answers,
+    "caption": captions,
+    "segment": segmentation,
     "ocr": reading,
-}  # fmt: skip
+}

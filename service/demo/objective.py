@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PaliGemmaForConditionalGeneration
 
-from service.demo.lessons import PATCHES, Batch, Pointers
 from service.demo.network import HEADS, HIDDEN, PATCH, SIDE
+from service.demo.pages import PATCHES, Batch, Pointers
 from service.demo.pool import CHARACTERS, SIGN
 from service.demo.scenes import COLOURS, SHAPES
 from service.demo.tokenizer import LOCATIONS, MASK_CODES

@@ -12,6 +12,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from service.demo.grounds import draw_ground, stock_ground
+
 Polygon = NDArray[np.float64]
 """[points, 2] as (x, y), in parts of the picture's side."""
 
@@ -24,13 +26,14 @@ COLOURS = {
 }  # fmt: skip
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
 WORDS = tuple(
-    """ACE ADD AIR ANT ARM ART ASK BAG BANK BAR BED BEE BELL BIG BIRD BOAT BOOK BOX BOY BUS BUY CAFE CAKE CALL CAMP CAR CARD CASH CAT CITY
-    CLUB COAT CODE COLD COOK CORN COW CUP DATA DAY DESK DOG DOOR DOWN DRUM DUCK EAR EAST EAT EGG EXIT EYE FARM FAST FILM FIRE FISH FLAG FLY
-    FOOD FOX FREE FROG FUN GAME GAS GATE GIFT GIRL GOAT GOLD GOOD GRID HAND HAT HELP HERO HIGH HILL HOME HOT HOTEL HOUR ICE IDEA INK IRON JAM
-    JAZZ JOB JUMP KEY KIND KING KITE LAKE LAMP LAND LEAF LEFT LION LIST LOCK LONG LOVE LUCK MAIL MAP MARK MENU MILK MOON MUSIC NEST NEW NEWS
-    NIGHT NORTH NOTE OAK OFF OPEN OVEN OWL PAGE PARK PATH PEN PIG PLAY POOL PULL PUSH QUIET QUIZ RADIO RAIN RICE RIGHT RING ROAD ROOM ROSE
-    SAFE SALE SALT SAND SEA SHIP SHOP SHOW SLOW SNOW SOAP SOUP SOUTH STOP SUN TAXI TEA TEAM TEN TICKET TIGER TIME TOWN TOY TREE TRAIN TRUCK
-    TURN VAN VIEW VOTE WALK WALL WATER WAVE WAY WEST WIND WOLF WORD WORK YARD YEAR YES ZERO ZONE ZOO""".split()
+    """ACE ADD AIR ANT ARM ART ASK BAG BANK BAR BED BEE BELL BIG BIRD BOAT BOOK BOX BOY BUS BUY CAFE CAKE CALL CAMP CAR CARD CASH CAT
+    CITY CLUB COAT CODE COLD COOK CORN COW CUP DATA DAY DESK DOG DOOR DOWN DRUM DUCK EAR EAST EAT EGG EXIT EYE FARM FAST FILM FIRE
+    FISH FLAG FLY FOOD FOX FREE FROG FUN GAME GAS GATE GIFT GIRL GOAT GOLD GOOD GRID HAND HAT HELP HERO HIGH HILL HOME HOT HOTEL HOUR
+    ICE IDEA INK IRON JAM JAZZ JOB JUMP KEY KIND KING KITE LAKE LAMP LAND LEAF LEFT LION LIST LOCK LONG LOVE LUCK MAIL MAP MARK MENU
+    MILK MOON MUSIC NEST NEW NEWS NIGHT NORTH NOTE OAK OFF OPEN OVEN OWL PAGE PARK PATH PEN PIG PLAY POOL PULL PUSH QUIET QUIZ RADIO
+    RAIN RICE RIGHT RING ROAD ROOM ROSE SAFE SALE SALT SAND SEA SHIP SHOP SHOW SLOW SNOW SOAP SOUP SOUTH STOP SUN TAXI TEA TEAM TEN
+    TICKET TIGER TIME TOWN TOY TREE TRAIN TRUCK TURN VAN VIEW VOTE WALK WALL WATER WAVE WAY WEST WIND WOLF WORD WORK YARD YEAR YES
+    ZERO ZONE ZOO""".split()
 )
 UNSEEN_WORDS = tuple(
     "BREAD CLOCK DANCE GLASS HORSE JUICE LEMON MOUSE PIANO QUEEN RIVER SHEEP TABLE VIDEO ZEBRA BOOT FORK HAWK LIME PEAR".split()
@@ -208,49 +211,6 @@ def text_extent(text: str, size: float) -> tuple[float, float]:
     """Width and height of a line, in parts of the picture's side."""
     left, top, right, bottom = font(size * TYPE_SIDE).getbbox(text)
     return (right - left) / TYPE_SIDE, (bottom - top) / TYPE_SIDE
-
-
-def draw_ground(seed: int, side: int) -> NDArray[np.uint8]:
-    """A ground [side, side, 3]: plain, graded, striped, chequered, cloudy or grainy."""
-    rng = np.random.default_rng(seed)
-    level = rng.integers(95, 205) + rng.integers(-28, 29, 3).astype(np.float32)
-    kind = rng.integers(6)
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
-    angle = rng.uniform(0, 2 * math.pi)
-    along = x * math.cos(angle) + y * math.sin(angle)
-    if kind == 0:
-        field: NDArray[np.floating] = np.zeros((side, side), np.float32)
-    elif kind == 1:
-        field = along - along.mean()
-    elif kind == 2:
-        field = 0.5 * np.sin(rng.uniform(20, 60) * along)
-    elif kind == 3:
-        squares = rng.integers(3, 10)
-        field = ((np.floor(x * squares) + np.floor(y * squares)) % 2 - 0.5).astype(np.float32)
-    else:
-        cells, filtering, strength = (8, Image.Resampling.BICUBIC, 0.4) if kind == 4 else (112, Image.Resampling.NEAREST, 0.25)
-        noise = Image.fromarray(rng.normal(size=(cells, cells)).astype(np.float32))
-        field = np.asarray(noise.resize((side, side), filtering)) * strength
-    swing = rng.uniform(10, 45) * rng.choice([-1, 1]) * (1 + 0.3 * rng.normal(size=3)).astype(np.float32)
-    ground: NDArray[np.uint8] = np.clip(level + field[..., None] * swing, 0, 255).astype(np.uint8)
-    return ground
-
-
-@lru_cache(maxsize=256)
-def _stock_ground(seed: int, side: int) -> NDArray[np.uint8]:
-    return draw_ground(seed, side)
-
-
-def stock_ground(seed: int, side: int, stock: int = 192) -> NDArray[np.uint8]:
-    """One of ``stock`` grounds, mirrored or turned: training draws many scenes, and drawing a ground costs most of a scene's time."""
-    ground, ways = _stock_ground(seed % stock, side), seed // stock
-    if ways & 1:
-        ground = ground[::-1]
-    if ways & 2:
-        ground = ground[:, ::-1]
-    if ways & 4:
-        ground = ground.transpose(1, 0, 2)
-    return np.ascontiguousarray(ground)
 
 
 def draw_scene(scene: Scene, side: int = 224, from_stock: bool = False, finer: int = 3) -> Image.Image:

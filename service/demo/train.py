@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from service.demo.codec import CodecPlan, MaskCodec, codec_quality, train_codec
 from service.demo.export import export
-from service.demo.lessons import PACKED, UNPACKED, Layout, Teacher
+from service.demo.lessons import Teacher
 from service.demo.network import build_network
 from service.demo.objective import MEASURES, Objective, neighbours
 from service.demo.optimiser import Rates, SharedOptimiser, Together
+from service.demo.pages import PACKED, UNPACKED, Layout
 from service.demo.pool import make_pool, open_pool
 from service.demo.tokenizer import build_tokenizer
 

@@ -65,12 +65,16 @@ class LoadedModel(Protocol):
     ``paints_masks`` is false where the checkpoint came without a mask decoder.
     """
 
-    runner: ModelRunner
     vocabulary: Vocabulary
     resolution: int
     max_tokens: int
     max_prompt_tokens: int
     paints_masks: bool
+
+    @property
+    def runner(self) -> ModelRunner:
+        """The slots."""
+        ...
 
     def prepare(self, image: bytes, prefix: str, locations_allowed: bool) -> Prompt:
         """Decode and resize the image, encode the prefix. Slow: meant for a worker thread.

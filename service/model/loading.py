@@ -3,9 +3,10 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
@@ -49,6 +50,8 @@ def load(source: Source) -> Checkpoint:
     """Read config, weights and processor. Errors: CheckpointError."""
     folder = _folder(source)
     _check_config(folder)
+    if not list(folder.glob("*.safetensors")):
+        raise CheckpointError(f"{folder}: no safetensors weights; other formats can run code when they are read, and are refused.")
     device = _device(source.device)
     dtype = source.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
     if dtype not in DTYPES:
@@ -69,6 +72,20 @@ def load(source: Source) -> Checkpoint:
     return Checkpoint(model.to(device), processor, mask_decoder, dtype, device)
 
 
+def resolution(source: Source) -> int | None:
+    """The side in pixels that a checkpoint takes, from its config.json alone; None for a hub id that was not fetched yet.
+
+    Errors: CheckpointError.
+    """
+    folder = Path(source.checkpoint)
+    if not folder.is_dir():
+        cached = try_to_load_from_cache(source.checkpoint, "config.json", revision=source.revision) if "/" in source.checkpoint else None
+        if not isinstance(cached, str):
+            return None
+        folder = Path(cached).parent
+    return int(_check_config(folder)["vision_config"]["image_size"])
+
+
 def _folder(source: Source) -> Path:
     """The checkpoint's folder; a hub id is fetched into the hub's cache first."""
     folder = Path(source.checkpoint)
@@ -87,7 +104,7 @@ def _folder(source: Source) -> Path:
         ) from error
 
 
-def _check_config(folder: Path) -> None:
+def _check_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
@@ -96,8 +113,7 @@ def _check_config(folder: Path) -> None:
         raise CheckpointError(f"{folder}: config.json is not a PaliGemma's (model_type must be 'paligemma').")
     if "auto_map" in config:
         raise CheckpointError(f"{folder}: config.json asks for code of its own (auto_map), which is never run.")
-    if not list(folder.glob("*.safetensors")):
-        raise CheckpointError(f"{folder}: no safetensors weights; other formats can run code when they are read, and are refused.")
+    return config
 
 
 def _device(name: str) -> str:

@@ -17,6 +17,9 @@ from service.tasks.ports import Instance, Router
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Answer, Box, ImageSize, MaskFormat, TaskResult, Timings, Usage
 
+MAX_TOKENS = 1024
+"""The largest budget a caller may ask for; an instance may allow less."""
+
 T = TypeVar("T")
 
 

@@ -140,7 +140,8 @@ def test_the_answer_tells_all_about_itself() -> None:
 def test_boxes_are_in_pixels_of_the_picture() -> None:
     result, _ = run(lambda tasks: tasks.detect(PICTURE, Options(), ["cat"]), script=(*BOX, LABEL))
     (found,) = result.detections
-    assert (found.label, found.box, found.score) == ("cat", Box(8.0, 12.0, 32.0, 36.0), pytest.approx(0.5))
+    assert (found.label, found.box) == ("cat", Box(8.0, 12.0, 32.0, 36.0))
+    assert found.score == pytest.approx(0.5)
     assert result.segments == ()
 
 
@@ -166,7 +167,8 @@ def test_generate_tells_boxes_from_masks() -> None:
 
 def test_caption_reads_no_boxes() -> None:
     result, _ = run(lambda tasks: tasks.caption(PICTURE, Options()), script=(*BOX, LABEL))
-    assert result.detections == result.segments == ()
+    assert not result.detections
+    assert not result.segments
 
 
 def test_an_empty_answer_is_as_sure_as_its_end() -> None:

@@ -1,0 +1,59 @@
+"""Log lines: one per record whatever it says, with the id of the request it belongs to."""
+
+import json
+import logging
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The request that the running task answers; empty outside of one."""
+
+LONGEST = 4000
+FORMATS = ("console", "json")
+
+
+class OneLine(logging.Formatter):
+    """``time level message [request id]``. Control characters are escaped, so that no text can begin a line of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; a traceback follows its record, folded into it."""
+        text = escape(record.getMessage())
+        if record.exc_info:
+            text += " | " + escape(self.formatException(record.exc_info))
+        identity = request_id.get()
+        return f"{_time(record)} {record.levelname.lower()} {text}" + (f" [{identity}]" if identity else "")
+
+
+class JsonLine(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """``time``, ``level``, ``logger``, ``message``; ``request_id`` and ``exception`` where there are any."""
+        entry = {"time": _time(record), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()[:LONGEST]}
+        identity = request_id.get()
+        if identity:
+            entry["request_id"] = identity
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)[-LONGEST:]
+        return json.dumps(entry)
+
+
+def configure(log_format: str, level: str) -> None:
+    """Send all logs to standard error in one of ``FORMATS``."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLine() if log_format == "json" else OneLine())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Pillow logs what it finds in hostile files; callers learn it from the error, and nobody else needs to.
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    for chatty in ("httpx", "urllib3", "filelock", "transformers", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def escape(text: str) -> str:
+    """``text`` without control characters, at most ``LONGEST`` long."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text[:LONGEST])
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,128 @@
+"""What an operator may set: defaults, a TOML file over them, ``PALISERVE_…`` variables over that, flags over all."""
+
+import difflib
+import json
+import re
+import tomllib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+PREFIX = "PALISERVE_"
+SERVICE_LINK = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)$")
+"""What Kubernetes puts into the environment for a Service called paliserve, without the prefix."""
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the message is the one line its operator sees."""
+
+
+class InstanceSettings(BaseModel):
+    """One instance: a checkpoint, and how it is held. What is None is chosen by the service: see ``Source``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    source: str = Field(min_length=1)
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    device: str | None = None
+    slots: int = Field(default=32, ge=1, le=1024)
+    max_prompt_tokens: int = Field(default=256, ge=8, le=4096)
+    max_tokens: int = Field(default=1024, ge=1, le=1024)
+    mask_decoder: str | None = None
+
+
+class Settings(BaseModel):
+    """All settings. No instances: the embedded model is served."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    max_image_bytes: int = Field(default=20_000_000, ge=1)
+    max_image_pixels: int = Field(default=64_000_000, ge=1)
+    max_queue: int = Field(default=256, ge=1)
+    default_timeout_seconds: float = Field(default=60.0, gt=0, le=3600, allow_inf_nan=False)
+    device: str = "auto"
+    threads: int = Field(default=0, ge=0, le=1024)
+    instances: tuple[InstanceSettings, ...] = ()
+
+
+def load_settings(config: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """Put the sources together. Errors: SettingsError, which names the source, the key, and what would be right."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, found in ((str(config), _from_file(config)), ("environment", _from_environment(environ)), ("command line", dict(flags))):
+        for key in found:
+            _check_key(origin, key)
+            origins[key] = origin
+        values |= found
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        origin = origins.get(str(first["loc"][0]), "settings")
+        hint = _nearest(str(first["loc"][-1]), InstanceSettings.model_fields) if first["type"] == "extra_forbidden" else ""
+        raise SettingsError(f"{origin}: {key}: {first['msg']}{hint}.") from None
+
+
+def print_config(settings: Settings) -> str:
+    """The settings as TOML."""
+    lines = [f"{key} = {_toml(value)}" for key, value in settings.model_dump().items() if key != "instances"]
+    for instance in settings.instances:
+        lines += ["", "[[instances]]"]
+        lines += [f"{key} = {_toml(value)}" for key, value in instance.model_dump().items() if value is not None]
+    return "\n".join(lines)
+
+
+def _from_file(config: Path | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    try:
+        return tomllib.loads(config.read_text())
+    except OSError as error:
+        raise SettingsError(f"{config}: {error.strerror or 'cannot be read'}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{config}: not TOML: {error}.") from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith(PREFIX):
+            continue
+        key = name.removeprefix(PREFIX)
+        if SERVICE_LINK.match(key) or (key == "PORT" and "://" in text):
+            warnings.warn(f"{name} is a Kubernetes service link and is ignored; enableServiceLinks: false avoids it", stacklevel=2)
+            continue
+        _check_key("environment", key.lower(), name)
+        values[key.lower()] = _parsed(name, text) if key == "INSTANCES" else text
+    return values
+
+
+def _parsed(name: str, text: str) -> Any:
+    try:
+        return TypeAdapter(list[dict[str, Any]]).validate_json(text)
+    except ValidationError:
+        raise SettingsError(f"{name}: a JSON list of instances is needed.") from None
+
+
+def _check_key(origin: str, key: str, shown: str = "") -> None:
+    if key not in Settings.model_fields:
+        raise SettingsError(f"{origin}: {shown or key} is not a setting{_nearest(key, Settings.model_fields)}.")
+
+
+def _nearest(key: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(key, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,73 @@
+"""The REST application: routes, error handlers, documentation."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service.errors import PaliServeError
+from service.observability.metrics import Metrics
+from service.transports.rest import problems
+from service.transports.rest.health import health_routes
+from service.transports.rest.models import model_routes
+from service.transports.rest.openapi import describe
+from service.transports.rest.ports import Service
+from service.transports.rest.routes import task_routes
+from service.transports.rest.visits import VisitBook, visit_of
+
+
+def create_application(service: Service, metrics: Metrics, max_image_bytes: int) -> FastAPI:
+    """The application over a running service."""
+    application = FastAPI(
+        title="PaliServe", version=package_version(), description="PaliGemma: captions, answers, boxes and masks as JSON."
+    )
+    application.include_router(task_routes(service, max_image_bytes))
+    application.include_router(model_routes(service))
+    application.include_router(health_routes(service, metrics))
+
+    @application.get("/", include_in_schema=False)
+    async def start() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    _handle_errors(application)
+    application.add_middleware(VisitBook, metrics=metrics)
+    # FastAPI's way to replace the document.
+    application.openapi = lambda: describe(application)  # type: ignore[method-assign]
+    return application
+
+
+def package_version() -> str:
+    """The installed version; "0" where the package is not installed."""
+    try:
+        return version("paliserve")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _handle_errors(application: FastAPI) -> None:
+    def known(request: Request, error: Exception) -> Response:
+        if not isinstance(error, PaliServeError):
+            raise error
+        visit_of(request).code = problems.TABLE[type(error)].code
+        return problems.of_error(error, request.scope["path"])
+
+    def invalid(request: Request, error: Exception) -> Response:
+        if not isinstance(error, ValidationError):
+            raise error
+        visit_of(request).code = "invalid_request"
+        return problems.of_validation(error, request.scope["path"])
+
+    def http(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        visit_of(request).code = f"http_{error.status_code}"
+        return problems.of_http(error, request.scope["path"])
+
+    application.add_exception_handler(PaliServeError, known)
+    application.add_exception_handler(ValidationError, invalid)
+    application.add_exception_handler(RequestValidationError, http)
+    application.add_exception_handler(HTTPException, http)

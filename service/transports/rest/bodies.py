@@ -1,0 +1,180 @@
+"""From a request's bytes to an image and fields, within limits that hold while the bytes come in."""
+
+import asyncio
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import from_json
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive
+
+from service.errors import (
+    FieldProblem,
+    ImageTooLarge,
+    ImageUrlForbidden,
+    InvalidRequest,
+    MalformedBody,
+    RequestTooLarge,
+    UnsupportedMediaType,
+)
+
+MOST_FIELDS = 64
+LARGEST_FIELD = 64_000
+"""Bytes of a form field that is not the image."""
+
+OVERHEAD = 1_000_000
+"""Bytes a body may have beside its image."""
+
+THREADED_FROM = 256_000
+"""Base64 longer than this is decoded off the event loop."""
+
+LISTS = frozenset({"objects"})
+OBJECTS = frozenset({"box"})
+"""Form fields that hold JSON."""
+
+_DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a request holds. ``fields`` is everything but the image; ``from_form`` says that all its values are text."""
+
+    image: bytes
+    fields: dict[str, Any]
+    from_form: bool
+
+
+async def read_body(request: Request, max_image_bytes: int) -> Body:
+    """Read JSON or multipart.
+
+    Errors: MalformedBody, UnsupportedMediaType, RequestTooLarge, ImageTooLarge, ImageUrlForbidden, InvalidRequest.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        most = max_image_bytes * 4 // 3 + OVERHEAD
+        return await _from_json(_limited(request, most, RequestTooLarge), max_image_bytes)
+    if kind == "multipart/form-data":
+        # A form that large can only be so by its file: other fields are cut off long before.
+        return await _from_form(_limited(request, max_image_bytes + OVERHEAD, ImageTooLarge), max_image_bytes)
+    raise UnsupportedMediaType("The content type must be application/json or multipart/form-data.")
+
+
+def _limited(request: Request, most: int, error: type[ImageTooLarge] | type[RequestTooLarge]) -> Request:
+    """The same request, whose body ends in an error once it is longer than ``most`` bytes, whatever its head says."""
+    too_large = error(f"The request has more than {most} bytes, image and all: send a smaller image.")
+    stated = request.headers.get("content-length", "0")
+    if stated.isdecimal() and (len(stated) > 15 or int(stated) > most):
+        raise too_large
+    received = 0
+    inner: Receive = request.receive
+
+    async def receive() -> Message:
+        nonlocal received
+        message = await inner()
+        received += len(message.get("body", b""))
+        if received > most:
+            raise too_large
+        return message
+
+    return Request(request.scope, receive)
+
+
+async def _from_json(request: Request, max_image_bytes: int) -> Body:
+    try:
+        raw = await request.body()
+    except ClientDisconnect:
+        raise MalformedBody("The body broke off.") from None
+    if not raw:
+        raise MalformedBody('The body is empty: a JSON object is needed, such as {"image": "<base64>", …}.')
+    try:
+        fields = from_json(raw, allow_inf_nan=False)
+    except ValueError:
+        raise MalformedBody("The body is not JSON.") from None
+    if not isinstance(fields, dict):
+        raise InvalidRequest('The body is JSON, but not an object: {"image": "<base64>", …} is needed.')
+    image = fields.pop("image", None)
+    if not isinstance(image, str):
+        raise _bad_image("the picture is needed here, as a data URL or as base64")
+    return Body(await _decoded(image, max_image_bytes), fields, from_form=False)
+
+
+async def _decoded(image: str, max_image_bytes: int) -> bytes:
+    if image[:8].lower().startswith(("http://", "https://")):
+        raise ImageUrlForbidden("Images are not fetched from URLs here: send the picture itself, as base64 or as a multipart file.")
+    head = _DATA_URL.match(image)
+    start = head.end() if head else 0
+    if len(image) - start > (max_image_bytes + 2) // 3 * 4:
+        raise ImageTooLarge(f"The image has more than {max_image_bytes} bytes, which is the most that is taken.")
+    if len(image) < THREADED_FROM:
+        return _base64(image, start)
+    return await asyncio.to_thread(_base64, image, start)
+
+
+def _base64(image: str, start: int) -> bytes:
+    try:
+        return base64.b64decode(image[start:].encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise _bad_image("this is neither a data URL (data:image/…;base64,…) nor base64") from None
+
+
+async def _from_form(request: Request, max_image_bytes: int) -> Body:
+    try:
+        form = await request.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=LARGEST_FIELD)
+    except MultiPartException:
+        raise MalformedBody(
+            f"The form cannot be read: one file and at most {MOST_FIELDS} fields of {LARGEST_FIELD} bytes are taken, with a valid boundary."
+        ) from None
+    except ClientDisconnect:
+        raise MalformedBody("The body broke off.") from None
+    try:
+        upload = form.get("image")
+        if not isinstance(upload, UploadFile):
+            raise _bad_image("the picture is needed here, as a file")
+        image = await upload.read()
+        if len(image) > max_image_bytes:
+            raise ImageTooLarge(f"The image has {len(image)} bytes; at most {max_image_bytes} are taken.")
+        return Body(image, _form_fields(form), from_form=True)
+    finally:
+        await form.close()
+
+
+def _form_fields(form: FormData) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name in form:
+        values = form.getlist(name)
+        if name == "image":
+            if len(values) > 1:
+                raise _bad_image("one picture is taken, not several")
+            continue
+        if any(not isinstance(value, str) for value in values):
+            raise InvalidRequest("A field is a file.", (FieldProblem(name, "text is needed; only image is a file"),))
+        if name in LISTS:
+            fields[name] = values
+        elif len(values) > 1:
+            raise InvalidRequest("A field is given twice.", (FieldProblem(name, "one value is needed"),))
+        else:
+            fields[name] = _object(name, str(values[0])) if name in OBJECTS else values[0]
+    return fields
+
+
+def _object(name: str, text: str) -> Mapping[str, Any]:
+    try:
+        # As text, because that is how all of a form's values are validated.
+        value = json.loads(text, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        example = '{"x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}'
+        raise InvalidRequest("A field is not a JSON object.", (FieldProblem(name, f"a JSON object is needed, such as {example}"),))
+    return value
+
+
+def _bad_image(problem: str) -> InvalidRequest:
+    return InvalidRequest("The request has no usable image.", (FieldProblem("image", problem),))

@@ -1,0 +1,45 @@
+"""Probes and metrics."""
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from service.errors import ModelNotReady
+from service.observability.metrics import Metrics
+from service.transports.rest.ports import Service
+
+
+class Health(BaseModel):
+    """All is well; anything else is a problem document."""
+
+    status: str = "ok"
+
+
+def health_routes(service: Service, metrics: Metrics) -> APIRouter:
+    """Kubernetes' three questions, and Prometheus' one."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/livez")
+    async def live() -> Health:
+        """Whether the process makes progress: 503 tells Kubernetes to start it anew."""
+        if not service.alive():
+            raise ModelNotReady("The device thread has not come back from its step: this process must be started anew.")
+        return Health()
+
+    @router.get("/readyz")
+    async def ready() -> Health:
+        """Whether new requests are taken: 503 while the service is stopping."""
+        service.ready()
+        return Health()
+
+    @router.get("/startupz")
+    async def started() -> Health:
+        """Whether all models are warm. The port is opened only then, so that this answers at all."""
+        return Health()
+
+    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
+    async def exposition() -> Response:
+        """Prometheus' text format."""
+        body, kind = metrics.exposition()
+        return Response(body, headers={"content-type": kind})
+
+    return router

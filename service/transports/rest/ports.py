@@ -1,0 +1,30 @@
+"""What the REST transport needs from the service that ``main`` builds."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from service.instances.description import ModelDescription
+from service.tasks.tasks import Tasks
+
+
+class Service(Protocol):
+    """The running service."""
+
+    @property
+    def tasks(self) -> Tasks: ...
+
+    def models(self) -> Sequence[ModelDescription]:
+        """What is served, the default first."""
+        ...
+
+    def model(self, name: str) -> ModelDescription:
+        """Errors: ModelNotFound."""
+        ...
+
+    def alive(self) -> bool:
+        """Whether the process can still make progress."""
+        ...
+
+    def ready(self) -> None:
+        """Return where new requests are taken. Errors: Draining, ModelNotReady."""
+        ...

@@ -1,0 +1,108 @@
+"""The fields of each task's request, as JSON or as a form. The image itself is not among them: ``bodies`` takes it out first."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from service.tasks.prompts import MAX_OBJECTS, CaptionStyle
+from service.tasks.results import Box, MaskFormat
+from service.tasks.tasks import MAX_TOKENS, Options
+
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Text = Annotated[str, Field(min_length=1, max_length=8192)]
+Language = Annotated[str, Field(min_length=1, max_length=16, description="One of PaliGemma's language codes, such as en, de or zh.")]
+
+
+class TaskRequest(BaseModel):
+    """What every task takes."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    model: Name | None = Field(default=None, description="Name of an instance, as GET /v1/models lists them.")
+    resolution: Literal[224, 448, 896, "auto"] | None = Field(default=None, description="Which instance, where `model` is not given.")
+    adapter: Name | None = None
+    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    temperature: float = Field(default=0.0, ge=0, le=2, description="0 is greedy.")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0, le=100_000, description="0 keeps all.")
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    stream: bool = Field(default=False, description="Not offered yet: only false is taken.")
+    strict: bool = Field(default=False, description="Not offered yet: only false is taken.")
+    timeout_ms: int | None = Field(default=None, ge=1, le=3_600_000)
+
+    @field_validator("resolution", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        """A form has no numbers."""
+        return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else value
+
+    @field_validator("stream", "strict")
+    @classmethod
+    def _not_offered(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("this is not offered yet: leave it out or send false")
+        return value
+
+    def options(self) -> Options:
+        """The same for the tasks, which know seconds."""
+        return Options(
+            model=self.model, resolution=self.resolution, adapter=self.adapter, max_tokens=self.max_tokens, temperature=self.temperature,
+            top_p=self.top_p, top_k=self.top_k, seed=self.seed, timeout=None if self.timeout_ms is None else self.timeout_ms / 1000,
+        )  # fmt: skip
+
+
+class CaptionRequest(TaskRequest):
+    """Describe the picture."""
+
+    language: Language = "en"
+    style: CaptionStyle = Field(default=CaptionStyle.STANDARD, strict=False)
+
+
+class AnswerRequest(TaskRequest):
+    """Answer a question about the picture."""
+
+    question: Text
+    language: Language = "en"
+
+
+class DetectRequest(TaskRequest):
+    """Find the named objects."""
+
+    objects: list[Name] = Field(min_length=1, max_length=MAX_OBJECTS)
+
+
+class SegmentRequest(DetectRequest):
+    """Find and outline the named objects."""
+
+    mask_format: MaskFormat = Field(default=MaskFormat.RLE, strict=False)
+
+
+class ReadRequest(TaskRequest):
+    """Read the text in the picture."""
+
+
+class BoxFields(BaseModel):
+    """A box in pixels of the picture as sent, after its EXIF orientation."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    x_min: float = Field(ge=0, le=1e6)
+    y_min: float = Field(ge=0, le=1e6)
+    x_max: float = Field(ge=0, le=1e6)
+    y_max: float = Field(ge=0, le=1e6)
+
+
+class CaptionRegionRequest(TaskRequest):
+    """Describe what lies in a box."""
+
+    box: BoxFields
+
+    def region(self) -> Box:
+        """The same for the tasks."""
+        return Box(self.box.x_min, self.box.y_min, self.box.x_max, self.box.y_max)
+
+
+class GenerateRequest(TaskRequest):
+    """Continue any prefix."""
+
+    prompt: Annotated[str, Field(max_length=8192)]
