@@ -7,6 +7,10 @@ keeps one table from these classes to its own codes.
 from dataclasses import dataclass
 
 
+class OperatorError(Exception):
+    """The service cannot be run as it was asked; the message is the one line its operator sees: what is wrong and what would be right."""
+
+
 class PaliServeError(Exception):
     """The root of all errors that a caller may be told about."""
 

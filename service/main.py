@@ -9,11 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from service.settings import Settings, SettingsError, load_settings, print_config
-
-
-class CommandError(Exception):
-    """A command cannot do what was asked; the message is the one line the user sees."""
+from service.errors import OperatorError, PaliServeError
+from service.settings import Settings, load_settings, print_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     try:
         status: int = asked.run(asked)
-    except (SettingsError, CommandError) as error:
+    except (OperatorError, PaliServeError) as error:
         print(f"paliserve: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -79,7 +76,7 @@ def _ask(asked: argparse.Namespace) -> int:
     try:
         image = asked.image.read_bytes()
     except OSError as error:
-        raise CommandError(f"{asked.image}: {error.strerror or 'cannot be read'}.") from None
+        raise OperatorError(f"{asked.image}: {error.strerror or 'cannot be read'}.") from None
     from service.asking import ask  # noqa: PLC0415
 
     response = asyncio.run(ask(settings, image, asked.prompt, asked.model, asked.save))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from service.errors import OperatorError
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.transports.rest.application import create_application, package_version
@@ -19,8 +20,8 @@ logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class ServingError(Exception):
-    """The process cannot serve; the message is the one line its operator sees."""
+class ServingError(OperatorError):
+    """The process cannot listen where it was told to."""
 
 
 class HttpServer(uvicorn.Server):
@@ -40,13 +41,18 @@ class HttpServer(uvicorn.Server):
         for number in SIGNALS:
             event_loop.remove_signal_handler(number)
 
+    async def on_tick(self, counter: int) -> bool:
+        """Close the door only when all is done: connections that wait at a closed door are reset, here they are told to go elsewhere."""
+        if self._service.draining and self._service.idle():
+            self.should_exit = True
+        return await super().on_tick(counter)
+
     def _asked_to_stop(self) -> None:
-        if self.should_exit:
-            self.force_exit = True
+        if self._service.draining:
+            self.should_exit = self.force_exit = True
             return
         logger.info("stopping: finishing what was accepted")
         self._service.drain()
-        self.should_exit = True
 
 
 async def serve(settings: Settings) -> int:

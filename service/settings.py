@@ -11,13 +11,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from service.errors import OperatorError
+
 PREFIX = "PALISERVE_"
 SERVICE_LINK = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)$")
 """What Kubernetes puts into the environment for a Service called paliserve, without the prefix."""
 
 
-class SettingsError(Exception):
-    """A setting cannot be used; the message is the one line its operator sees."""
+class SettingsError(OperatorError):
+    """A setting cannot be used."""
 
 
 class InstanceSettings(BaseModel):

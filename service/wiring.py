@@ -61,6 +61,10 @@ class PaliServe:
         """Take nothing new from now on."""
         self.draining = True
 
+    def idle(self) -> bool:
+        """Whether no request waits or runs."""
+        return not any(instance.engine.waiting or instance.engine.running for instance in self._instances)
+
     async def stop(self) -> None:
         """Finish what was accepted, then end the threads."""
         self.drain()

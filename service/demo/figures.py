@@ -155,26 +155,36 @@ def _named(caption: str) -> list[str]:
 
 
 def segmentation(exam: Examination) -> Figures:
-    """One thing by its full name: the mask's IoU with the drawn one over the whole picture; a thing that is missed counts 0."""
+    """Masks by full name: IoU with the drawn ones over the whole picture; a thing that is missed counts 0. One name, and two in a list."""
     rng = exam.rng("segment")
     scenes = exam.draw(rng, NO_SIGN)
     things = [scene.things[rng.integers(len(scene.things))] for scene in scenes]
-    given = exam.ask(scenes, [f"segment {thing.name}" for thing in things], 28)
-    mask_ious, box_ious = [], []
-    for thing, answer in zip(things, given, strict=True):
-        found = [each for each in parse_objects(answer) if each.name == thing.name and each.codes is not None]
-        truth = stencil(thing.polygon, MASK_SIDE) > 127
-        painted = np.zeros_like(truth)
-        if found and found[0].codes is not None:
-            painted = paint(exam.checkpoint.masks([found[0].codes])[0], found[0].box, MASK_SIDE)
-        mask_ious.append(float((painted & truth).sum() / (painted | truth).sum()))
-        box_ious.append(box_iou(found[0].box, thing.box) if found else 0.0)
-    present = [mask for mask, box in zip(mask_ious, box_ious, strict=True) if box >= 0.5]
+    replies = exam.ask(scenes, [f"segment {thing.name}" for thing in things], 28)
+    pairs = [_overlaps(exam.checkpoint, parse_objects(reply), thing) for reply, thing in zip(replies, things, strict=True)]
+    twos = exam.draw(exam.rng("segment two"), SceneKind(sign_share=0.0, things=2))
+    listed = exam.ask(twos, [f"segment {' ; '.join(thing.name for thing in scene.things)}" for scene in twos], 52)
+    both = [
+        _overlaps(exam.checkpoint, parse_objects(reply), thing)[0]
+        for reply, scene in zip(listed, twos, strict=True)
+        for thing in scene.things
+    ]
     return {
-        "mask IoU": float(np.mean(mask_ious)),
-        "mask IoU of the found": float(np.mean(present or [0.0])),
-        "box recall": float(np.mean([iou >= 0.5 for iou in box_ious])),
+        "mask IoU": float(np.mean([mask for mask, _ in pairs])),
+        "mask IoU of the found": float(np.mean([mask for mask, box in pairs if box >= 0.5] or [0.0])),
+        "box recall": float(np.mean([box >= 0.5 for _, box in pairs])),
+        "mask IoU, two names": float(np.mean(both)),
     }
+
+
+def _overlaps(checkpoint: Checkpoint, found: list[FoundObject], thing: Thing) -> tuple[float, float]:
+    """IoU of the mask and of the box of the first object with the thing's name; 0 and 0 where there is none."""
+    meant = [(each.box, each.codes) for each in found if each.name == thing.name and each.codes]
+    if not meant:
+        return 0.0, 0.0
+    box, codes = meant[0]
+    truth = stencil(thing.polygon, MASK_SIDE) > 127
+    painted = paint(checkpoint.masks([codes])[0], box, MASK_SIDE)
+    return float((painted & truth).sum() / (painted | truth).sum()), box_iou(box, thing.box)
 
 
 def reading(exam: Examination) -> Figures:

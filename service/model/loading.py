@@ -12,12 +12,14 @@ from safetensors import SafetensorError
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 from transformers.models.paligemma.processing_paligemma import PaliGemmaProcessor
 
+from service.errors import OperatorError
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MASK_DECODER_FILES = ("mask_decoder.safetensors", "vae-oid.npz")
 
 
-class CheckpointError(Exception):
-    """A checkpoint cannot be served; the message says which, why, and what would be right."""
+class CheckpointError(OperatorError):
+    """A checkpoint cannot be served."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,115 @@
+"""Start and stop of the real process."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.end_to_end.conftest import Server
+
+REQUESTS = 60
+
+
+@pytest.fixture
+def own() -> Iterator[Server]:
+    """A server that the test may stop."""
+    running = Server()
+    yield running
+    running.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_what_was_accepted_and_ends_with_status_0(own: Server, sample: bytes, number: signal.Signals) -> None:
+    accepted = threading.Event()
+
+    def ask(_: int) -> int:
+        try:
+            return httpx.post(
+                f"{own.url}/v1/segment", files={"image": sample}, data={"objects": ["blue star", "orange circle"]}
+            ).status_code
+        except httpx.ConnectError:
+            return 0  # came after the door was closed
+        finally:
+            accepted.set()
+
+    with ThreadPoolExecutor(32) as clients:
+        asking = [clients.submit(ask, index) for index in range(REQUESTS)]
+        accepted.wait()
+        assert own.stop(number) == 0
+        outcomes = [each.result() for each in asking]
+    # 200: accepted and answered. 503: told that the service is stopping. 0: never connected. Nothing else, and no broken connection.
+    assert set(outcomes) <= {200, 503, 0}
+    assert outcomes.count(200) > 0
+    assert "stopped" in own.log[-1]
+
+
+def start(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "service.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | (environ or {}))
+
+
+def refused(process: subprocess.CompletedProcess[str], *words: str) -> None:
+    """One clear line, and a status that is not 0."""
+    assert process.returncode == 1, process.stderr
+    lines = process.stderr.strip().splitlines()
+    assert len(lines) == 1, process.stderr
+    assert lines[0].startswith("paliserve: ")
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def test_a_port_in_use_is_told_in_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused(start("serve", "--port", str(port)), str(port), "--port")
+
+
+def test_a_missing_model_is_told_in_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "paliserve.toml"
+    config.write_text('[[instances]]\nname = "mine"\nsource = "/no/such/folder"\n')
+    refused(start("serve", "--port", "0", "--config", str(config)), "/no/such/folder")
+
+
+def test_a_bad_setting_is_told_in_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "paliserve.toml"
+    config.write_text("prot = 8000\n")
+    refused(start("serve", "--config", str(config)), "prot", "port")
+    refused(start("serve", environ={"PALISERVE_PROT": "1"}), "PALISERVE_PROT", "port")
+
+
+def test_print_config_shows_what_results(tmp_path: Path) -> None:
+    config = tmp_path / "paliserve.toml"
+    config.write_text("port = 1234\nmax_queue = 7\n")
+    process = start("serve", "--config", str(config), "--print-config", "--host", "0.0.0.0", environ={"PALISERVE_PORT": "4321"})
+    assert process.returncode == 0
+    assert 'host = "0.0.0.0"' in process.stdout
+    assert "port = 4321" in process.stdout
+    assert "max_queue = 7" in process.stdout
+
+
+def test_two_instances_are_served_side_by_side(tmp_path: Path, sample: bytes) -> None:
+    source = Path(__file__).parents[2] / "service" / "demo" / "checkpoints" / "shapes-224"
+    config = tmp_path / "paliserve.toml"
+    config.write_text("".join(f'[[instances]]\nname = "{name}"\nsource = "{source}"\ndtype = "{dtype}"\n' for name, dtype in INSTANCES))
+    running = Server("--config", str(config))
+    try:
+        listed = running.client.get("/v1/models").json()["data"]
+        assert [(each["id"], each["dtype"], each["state"]) for each in listed] == [(name, dtype, "warm") for name, dtype in INSTANCES]
+        for name, _ in INSTANCES:
+            answer = running.client.post("/v1/caption", files={"image": sample}, data={"model": name}).json()
+            assert answer["model"] == name
+    finally:
+        running.close()
+
+
+INSTANCES = (("exact", "float32"), ("half", "bfloat16"))
