@@ -20,7 +20,7 @@ from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance, warm_up
 from service.model.images import ImageLimits, ImageReader
-from service.model.loading import Source, load, resolution, set_threads
+from service.model.loading import Source, load, quiet_progress, resolution, set_threads
 from service.model.paligemma import PaliGemma, TableSize
 from service.observability.metrics import Metrics
 from service.settings import InstanceSettings, Settings
@@ -40,6 +40,7 @@ class PaliServe:
         """Loads every instance; takes as long as that takes. Errors: CheckpointError."""
         self.metrics = metrics
         self.draining = False
+        quiet_progress()
         set_threads(settings.threads)
         self._workers = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="work")
         self._device = DeviceLoop(metrics)

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from service.demo import questions
 from service.demo.pages import PATCHES, Batch, Layout, Page
-from service.demo.pool import SIGN, Pool
+from service.demo.pool import SIGN, Pool, character_patches
 from service.demo.questions import Pair
 from service.demo.scenes import COLOURS, SHAPES, Scene, Thing
 
@@ -23,6 +23,11 @@ CHOICES = (
 
 ANSWER_WEIGHT = {"caption": 1.0, "cap": 1.0, "describe": 1.0, "detect": 0.3, "segment": 0.3, "region": 1.0}
 LOCATION_WEIGHT, MASK_CODE_WEIGHT, END_WEIGHT, SHORT_ANSWER_WEIGHT = 1.0, 0.6, 1.0, 2.0
+EMPTY_WEIGHT = 0.3
+"""Of the end of an answer that names nothing. A box spreads its probability over bins, an end does not: greedy decoding favours the end."""
+
+MORE_SIGNS = 0.15
+"""Part of the pictures that is drawn anew from those with a sign, because reading is learnt slowly."""
 
 
 class Teacher:
@@ -30,6 +35,7 @@ class Teacher:
 
     def __init__(self, pool: Pool, tokenizer: PreTrainedTokenizerFast, seed: list[int]) -> None:
         self._pool = pool
+        self._with_sign = np.array([number for number, scene in enumerate(pool.scenes) if scene.sign])
         self._tokenizer = tokenizer
         self._rng = np.random.default_rng(seed)
         self._first_location = int(tokenizer.convert_tokens_to_ids("<loc0000>"))
@@ -46,6 +52,8 @@ class Teacher:
     def batch(self, layout: Layout, text: bool = True) -> Batch:
         """One batch."""
         chosen = self._rng.integers(len(self._pool.scenes), size=layout.pictures)
+        signs = self._rng.choice(self._with_sign, size=layout.pictures)
+        chosen = np.where(self._rng.random(layout.pictures) < MORE_SIGNS, signs, chosen)
         page = Page(layout)
         if text:
             for picture, number in enumerate(chosen):
@@ -63,7 +71,9 @@ class Teacher:
     def _fill(self, page: Page, picture: int, number: int) -> None:
         scene = self._pool.scenes[number]
         by_thing = dict(zip(scene.things, self._pool.codes[number], strict=True))
-        pairs = [questions.read(scene)] if scene.sign or self._rng.random() < 0.03 else []
+        pairs: list[Pair | None] = [questions.read(scene)] if scene.sign or self._rng.random() < 0.03 else []
+        if scene.sign and self._rng.random() < 0.5:
+            pairs.append(questions.answer(scene, self._rng, "sign"))
         tried = 0
         while page.has_room(picture) and tried < 3 * page.layout.pairs:
             tried += 1
@@ -79,7 +89,8 @@ class Teacher:
         if place is None:
             return
         row, start = place
-        page.write(row, start, prefix, answer, [self._weight(pair.kind, token) for token in answer])
+        nothing_there = pair.kind in ("detect", "segment") and not pair.answer
+        page.write(row, start, prefix, answer, [EMPTY_WEIGHT] if nothing_there else [self._weight(pair.kind, token) for token in answer])
         shape, colour = self._pool.maps.shape[number], self._pool.maps.colour[number]
         for index, token in enumerate(prefix):
             meaning = self._words.get(token)
@@ -88,6 +99,9 @@ class Teacher:
                 page.words.add(row, start + index, (shape if kind == "shape" else colour) == value)
         if pair.kind in ("detect", "segment"):
             self._point_boxes(page, (row, start), prefix, answer, pair, (shape, colour))
+        elif pair.kind in ("read", "sign") and (sign := self._pool.scenes[number].sign):
+            for index, patches in enumerate(character_patches(sign)):
+                page.things.add(row, start + len(prefix) - 1 + index, patches)
         elif pair.about != (None, None):
             page.things.add(row, start + len(prefix) - 1, _patches_of(*pair.about, shape, colour))
 
@@ -150,7 +164,8 @@ def draw_pair(scene: Scene, rng: Generator, codes: dict[Thing, tuple[int, ...]])
         return questions.detect(scene, questions.names_to_ask(scene, rng, most=4, bare_share=0.4, absent_share=0.12))
     if kind == "segment":
         names = questions.names_to_ask(scene, rng, most=int(rng.choice([1, 2, 3], p=[0.7, 0.2, 0.1])), bare_share=0.1, absent_share=0.1)
-        return questions.segment(scene, [name for name in names if name != "sign"] or ["red circle"], codes.__getitem__)
+        shapes = [name for name in names if name != "sign"]
+        return questions.segment(scene, shapes, codes.__getitem__) if shapes else None
     if kind == "region":
         return questions.region(scene, rng)
     if kind in ("caption", "cap", "describe"):

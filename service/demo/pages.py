@@ -34,7 +34,7 @@ class Layout:
 
 
 PACKED = Layout(pictures=8, pairs=8, packed=True, length=128, targets=720, points=384)
-UNPACKED = Layout(pictures=6, pairs=3, packed=False, length=52, targets=320, points=160)
+UNPACKED = Layout(pictures=6, pairs=3, packed=False, length=56, targets=320, points=160)
 
 
 @dataclass(frozen=True, slots=True)

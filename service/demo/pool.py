@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -115,18 +116,35 @@ def _covered(low: float, high: float) -> NDArray[np.float64]:
     return covered
 
 
-def _character_map(sign: Sign) -> NDArray[np.uint8]:
+def character_patches(sign: Sign) -> list[NDArray[np.bool_]]:
+    """[64] for each character of a sign: the patches that show it, those in the sign's row that it overlaps most of all."""
+    edges, rows = _text_place(sign)
+    patches = []
+    for low, high in pairwise(edges):
+        across = _covered(low, high)
+        shown = np.zeros((GRID, GRID), np.bool_)
+        shown[np.ix_(rows, np.nonzero(across > 0.5 * across.max())[0])] = True
+        patches.append(shown.ravel())
+    return patches
+
+
+def _text_place(sign: Sign) -> tuple[list[float], NDArray[np.intp]]:
+    """Where each character begins (and the last one ends), in parts of the side; and the rows of patches that the text fills."""
     face, text = font(sign.size * SIDE), sign.text
     middle = (sign.box[1] + sign.box[3]) / 2
     left = middle - face.getlength(text) / SIDE / 2
     edges = [left + face.getlength(text[:index]) / SIDE for index in range(len(text) + 1)]
     centre, half = (sign.box[0] + sign.box[2]) / 2, 0.36 * sign.size
-    rows = np.nonzero(_covered(centre - half, centre + half) / GRID / min(1 / GRID, 2 * half) > 0.4)[0]
+    return edges, np.nonzero(_covered(centre - half, centre + half) / GRID / min(1 / GRID, 2 * half) > 0.4)[0]
+
+
+def _character_map(sign: Sign) -> NDArray[np.uint8]:
+    edges, rows = _text_place(sign)
     characters = np.zeros((GRID, GRID, 2), np.uint8)
     for column in range(GRID):
         for side in range(2):
             x = (column + 0.25 + 0.5 * side) / GRID
-            for index, character in enumerate(text):
-                if edges[index] <= x < edges[index + 1]:
+            for character, (low, high) in zip(sign.text, pairwise(edges), strict=True):
+                if low <= x < high:
                     characters[rows, column, side] = CHARACTERS.index(character) + 1
     return characters

@@ -72,8 +72,8 @@ def phases(see: int, joint: int, unpacked: int) -> tuple[PhasePlan, ...]:
     """See: the tower learns what patches show. Joint: many questions on one picture. Unpacked: PaliGemma's own mask, as it is served."""
     return (
         PhasePlan("see", see, PACKED, Rates(5e-3, 2e-3), cooling=0.5, low=0.1, text=False),
-        PhasePlan("joint", joint, PACKED, Rates(5e-3, 2e-3), cooling=0.6, low=0.05, spread=(6.0, 1.5)),
-        PhasePlan("unpacked", unpacked, UNPACKED, Rates(1.2e-3, 4e-4), cooling=1.0, low=0.02),
+        PhasePlan("joint", joint, PACKED, Rates(5e-3, 2e-3), cooling=0.6, low=0.05, spread=(6.0, 0.7)),
+        PhasePlan("unpacked", unpacked, UNPACKED, Rates(1.2e-3, 4e-4), cooling=1.0, low=0.02, spread=(0.7, 0.4)),
     )
 
 
@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--see-steps", type=int, default=4_000)
     parser.add_argument("--joint-steps", type=int, default=5_500)
-    parser.add_argument("--unpacked-steps", type=int, default=2_600)
+    parser.add_argument("--unpacked-steps", type=int, default=2_400)
     asked = parser.parse_args()
     plan = Plan(
         work=asked.work_dir,

@@ -1,11 +1,13 @@
 """Reading a checkpoint from a folder or the hub: safetensors only, no code of the checkpoint's, PaliGemma only."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
@@ -124,6 +126,12 @@ def _device(name: str) -> str:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise CheckpointError(f"device {name!r}: torch sees no CUDA device here; use 'cpu' or 'auto'.")
     return name
+
+
+def quiet_progress() -> None:
+    """Do not draw the progress of loading into a log."""
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
 
 
 def set_threads(count: int) -> None:

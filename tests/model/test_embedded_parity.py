@@ -26,7 +26,7 @@ REQUESTS = 200
 def asks() -> list[tuple[bytes, str]]:
     """Pictures of several sizes and forms, with every kind of prompt, and token budgets that follow from the kind."""
     rng = np.random.default_rng(31)
-    made = []
+    made: list[tuple[bytes, str]] = []
     while len(made) < REQUESTS:
         scene = make_scene(rng, SceneKind(sign_share=0.4))
         names = [thing.name for thing in scene.things] or ["sign"]

@@ -28,7 +28,8 @@ def task_routes(service: Service, max_image_bytes: int) -> APIRouter:
         visit.task = request.scope["route"].name
         service.ready()
         body = await read_body(request, max_image_bytes)
-        fields = schema.model_validate_strings(body.fields) if body.from_form else schema.model_validate(body.fields, strict=True)
+        # A form's values are all text; JSON's types mean what they say.
+        fields = schema.model_validate(body.fields, strict=not body.from_form)
         result = await while_connected(request, call(fields, body.image))
         visit.answer = result.answer
         return Response(write(result, request_id.get()).model_dump_json(), media_type="application/json")
