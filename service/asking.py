@@ -1,13 +1,13 @@
 """One question about one picture, answered in this process."""
 
 import uuid
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from service.drawing import draw
+from service.errors import OperatorError
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.tasks.tasks import Options
@@ -16,7 +16,9 @@ from service.wiring import PaliServe
 
 
 async def ask(settings: Settings, image: bytes, prompt: str, model: str | None, save: Path | None) -> dict[str, Any]:
-    """The response as ``/v1/generate`` would give it. ``save`` names the picture to draw into. Errors: PaliServeError, CheckpointError."""
+    """The response as ``/v1/generate`` would give it. ``save`` names the picture to draw into. Errors: PaliServeError, OperatorError."""
+    if save is not None:
+        _check_target(save)
     service = PaliServe(settings, Metrics("ask"))
     await service.start()
     try:
@@ -24,6 +26,12 @@ async def ask(settings: Settings, image: bytes, prompt: str, model: str | None, 
     finally:
         await service.stop()
     if save is not None:
-        picture = ImageOps.exif_transpose(Image.open(BytesIO(image)))
-        draw(picture, [*result.detections, *result.segments]).save(save)
+        draw(service.images.open(image), [*result.detections, *result.segments]).save(save)
     return generate_response(result, uuid.uuid4().hex).model_dump(mode="json")
+
+
+def _check_target(save: Path) -> None:
+    if not save.parent.is_dir():
+        raise OperatorError(f"{save}: there is no folder {save.parent}.")
+    if Image.registered_extensions().get(save.suffix.lower()) not in Image.SAVE:
+        raise OperatorError(f"{save}: the name must end in a picture's suffix, such as .png or .jpg.")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from service.errors import OperatorError, PaliServeError
+from service.errors import InvalidRequest, OperatorError, PaliServeError
 from service.settings import Settings, load_settings, print_config
 
 
@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = asked.run(asked)
     except (OperatorError, PaliServeError) as error:
-        print(f"paliserve: {error}", file=sys.stderr)
+        fields = error.fields if isinstance(error, InvalidRequest) else ()
+        print("paliserve:", " ".join([str(error), *(f"{each.field}: {each.problem}." for each in fields)]), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -34,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--config", type=Path, help="settings as TOML")
     serve.add_argument("--host", help="address to listen on (127.0.0.1)")
     serve.add_argument("--port", type=int, help="HTTP port (8000)")
+    serve.add_argument("--grpc-port", type=int, help="not offered yet: nothing listens there")
     serve.add_argument("--log-format", choices=["console", "json"])
     serve.add_argument("--print-config", action="store_true", help="show the settings that result, and stop")
     serve.set_defaults(run=_serve)
@@ -54,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(asked: argparse.Namespace) -> Settings:
-    flags = {name: getattr(asked, name, None) for name in ("host", "port", "log_format")}
+    flags = {name: getattr(asked, name, None) for name in ("host", "port", "grpc_port", "log_format")}
     return load_settings(asked.config, {name: value for name, value in flags.items() if value is not None}, os.environ)
 
 

@@ -57,6 +57,8 @@ class HttpServer(uvicorn.Server):
 
 async def serve(settings: Settings) -> int:
     """Serve until told to stop; returns the exit status. Errors: ServingError, CheckpointError."""
+    if settings.grpc_port:
+        logger.warning("gRPC is not offered yet: nothing listens on port %d", settings.grpc_port)
     # Bound first: a port in use should not cost the time to load a model.
     listener = _bind(settings.host, settings.port)
     service = PaliServe(settings, Metrics(package_version()))

@@ -44,11 +44,11 @@ class PaliServe:
         set_threads(settings.threads)
         self._workers = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="work")
         self._device = DeviceLoop(metrics)
-        images = ImageReader(ImageLimits(settings.max_image_bytes, settings.max_image_pixels))
+        self.images = ImageReader(ImageLimits(settings.max_image_bytes, settings.max_image_pixels))
         limits = EngineLimits(queue=settings.max_queue)
-        self._instances = [self._instance(each, settings, images, limits) for each in settings.instances or [demo_settings()]]
+        self._instances = [self._instance(each, settings, limits) for each in settings.instances or [demo_settings()]]
         self.catalogue = Catalogue(self._instances)
-        self.tasks = Tasks(self.catalogue, images.size, self._workers, settings.default_timeout_seconds)
+        self.tasks = Tasks(self.catalogue, self.images.size, self._workers, settings.default_timeout_seconds)
 
     async def start(self) -> None:
         """Warm every instance up."""
@@ -89,11 +89,11 @@ class PaliServe:
         if self.draining:
             raise Draining("This process is stopping: send the request to another one.")
 
-    def _instance(self, wanted: InstanceSettings, settings: Settings, images: ImageReader, limits: EngineLimits) -> Instance:
+    def _instance(self, wanted: InstanceSettings, settings: Settings, limits: EngineLimits) -> Instance:
         began = time.monotonic()
         checkpoint = load(_source(wanted, settings))
         size = TableSize(wanted.slots, wanted.max_prompt_tokens, wanted.max_tokens)
-        model: LoadedModel = PaliGemma(checkpoint, size, images)
+        model: LoadedModel = PaliGemma(checkpoint, size, self.images)
         description = ModelDescription(
             name=wanted.name,
             resolution=model.resolution,

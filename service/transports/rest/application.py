@@ -3,9 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -55,12 +53,6 @@ def _handle_errors(application: FastAPI) -> None:
         visit_of(request).code = problems.TABLE[type(error)].code
         return problems.of_error(error, request.scope["path"])
 
-    def invalid(request: Request, error: Exception) -> Response:
-        if not isinstance(error, ValidationError):
-            raise error
-        visit_of(request).code = "invalid_request"
-        return problems.of_validation(error, request.scope["path"])
-
     def http(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
@@ -68,6 +60,4 @@ def _handle_errors(application: FastAPI) -> None:
         return problems.of_http(error, request.scope["path"])
 
     application.add_exception_handler(PaliServeError, known)
-    application.add_exception_handler(ValidationError, invalid)
-    application.add_exception_handler(RequestValidationError, http)
     application.add_exception_handler(HTTPException, http)

@@ -3,15 +3,15 @@
 import asyncio
 import base64
 import binascii
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import from_json
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
@@ -38,6 +38,9 @@ THREADED_FROM = 256_000
 LISTS = frozenset({"objects"})
 OBJECTS = frozenset({"box"})
 """Form fields that hold JSON."""
+
+CHARSETS = frozenset({b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1"})
+"""Of a form. Python knows others, such as punycode and unicode_escape, that fail or make lone surrogates."""
 
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
 
@@ -108,13 +111,18 @@ async def _from_json(request: Request, max_image_bytes: int) -> Body:
 async def _decoded(image: str, max_image_bytes: int) -> bytes:
     if image[:8].lower().startswith(("http://", "https://")):
         raise ImageUrlForbidden("Images are not fetched from URLs here: send the picture itself, as base64 or as a multipart file.")
+    too_large = ImageTooLarge(f"The image has more than {max_image_bytes} bytes, which is the most that is taken.")
     head = _DATA_URL.match(image)
     start = head.end() if head else 0
     if len(image) - start > (max_image_bytes + 2) // 3 * 4:
-        raise ImageTooLarge(f"The image has more than {max_image_bytes} bytes, which is the most that is taken.")
+        raise too_large
     if len(image) < THREADED_FROM:
-        return _base64(image, start)
-    return await asyncio.to_thread(_base64, image, start)
+        decoded = _base64(image, start)
+    else:
+        decoded = await asyncio.to_thread(_base64, image, start)
+    if len(decoded) > max_image_bytes:
+        raise too_large
+    return decoded
 
 
 def _base64(image: str, start: int) -> bytes:
@@ -124,9 +132,19 @@ def _base64(image: str, start: int) -> bytes:
         raise _bad_image("this is neither a data URL (data:image/…;base64,…) nor base64") from None
 
 
+class _InMemory(MultiPartParser):
+    """Nothing of a request is written to a disk; what it takes of memory is bounded by ``_limited``."""
+
+    spool_max_size = 2**40
+
+
 async def _from_form(request: Request, max_image_bytes: int) -> Body:
+    _, parameters = parse_options_header(request.headers["content-type"])
+    if parameters.get(b"charset", b"utf-8").lower() not in CHARSETS:
+        raise UnsupportedMediaType("Forms are read as UTF-8: send them so, and leave the charset out.")
+    parser = _InMemory(request.headers, request.stream(), max_files=1, max_fields=MOST_FIELDS, max_part_size=LARGEST_FIELD)
     try:
-        form = await request.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=LARGEST_FIELD)
+        form = await parser.parse()
     except MultiPartException:
         raise MalformedBody(
             f"The form cannot be read: one file and at most {MOST_FIELDS} fields of {LARGEST_FIELD} bytes are taken, with a valid boundary."
@@ -166,9 +184,8 @@ def _form_fields(form: FormData) -> dict[str, Any]:
 
 def _object(name: str, text: str) -> Mapping[str, Any]:
     try:
-        # As text, because that is how all of a form's values are validated.
-        value = json.loads(text, parse_int=str, parse_float=str)
-    except (ValueError, RecursionError):
+        value = from_json(text, allow_inf_nan=False)
+    except ValueError:
         value = None
     if not isinstance(value, dict):
         example = '{"x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}'

@@ -59,15 +59,15 @@ def of_error(error: errors.PaliServeError, path: str) -> JSONResponse:
     return problem(code, error.message, path, fields, headers)
 
 
-def of_validation(error: ValidationError, path: str) -> JSONResponse:
-    """The answer to fields that do not fit their schema: field by field, and never the input."""
+def refusal(error: ValidationError) -> errors.InvalidRequest:
+    """The error for fields that do not fit their schema: field by field, and never the input."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    fields = [
+    fields = tuple(
         errors.FieldProblem(".".join(str(part) for part in each["loc"])[:LONGEST_FIELD], each["msg"].removeprefix("Value error, "))
         for each in found[:MOST_PROBLEMS]
-    ]
+    )
     detail = "; ".join(f"{each.field}: {each.problem}" for each in fields[:3]) + "."
-    return problem(TABLE[errors.InvalidRequest], detail, path, fields)
+    return errors.InvalidRequest(detail, fields)
 
 
 def of_http(error: HTTPException, path: str) -> JSONResponse:
@@ -96,7 +96,7 @@ def problem(
         "request_id": request_id.get(),
     }
     if fields:
-        body["errors"] = [{"field": each.field, "problem": each.problem} for each in fields]
+        body["errors"] = [{"field": each.field[:LONGEST_FIELD], "problem": each.problem} for each in fields]
     if path.startswith(OPENAI_PATHS):
         kind = "server_error" if code.status >= 500 else "invalid_request_error"
         body["error"] = {"message": detail, "type": kind, "param": None, "code": code.code}

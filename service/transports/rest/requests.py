@@ -1,12 +1,25 @@
 """The fields of each task's request, as JSON or as a form. The image itself is not among them: ``bodies`` takes it out first."""
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from service.tasks.prompts import MAX_OBJECTS, CaptionStyle
 from service.tasks.results import Box, MaskFormat
 from service.tasks.tasks import MAX_TOKENS, Options
+
+
+def _one_of(kind: type[StrEnum]) -> BeforeValidator:
+    """Takes a member's text too: strict JSON has no other way to name it."""
+
+    def member(value: object) -> object:
+        if not isinstance(value, str) or value not in set(kind):
+            raise ValueError(f"one of {', '.join(kind)} is needed")
+        return kind(value)
+
+    return BeforeValidator(member)
+
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Text = Annotated[str, Field(min_length=1, max_length=8192)]
@@ -55,7 +68,7 @@ class CaptionRequest(TaskRequest):
     """Describe the picture."""
 
     language: Language = "en"
-    style: CaptionStyle = Field(default=CaptionStyle.STANDARD, strict=False)
+    style: Annotated[CaptionStyle, _one_of(CaptionStyle)] = CaptionStyle.STANDARD
 
 
 class AnswerRequest(TaskRequest):
@@ -74,7 +87,7 @@ class DetectRequest(TaskRequest):
 class SegmentRequest(DetectRequest):
     """Find and outline the named objects."""
 
-    mask_format: MaskFormat = Field(default=MaskFormat.RLE, strict=False)
+    mask_format: Annotated[MaskFormat, _one_of(MaskFormat)] = MaskFormat.RLE
 
 
 class ReadRequest(TaskRequest):
@@ -84,7 +97,8 @@ class ReadRequest(TaskRequest):
 class BoxFields(BaseModel):
     """A box in pixels of the picture as sent, after its EXIF orientation."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    # In a form too, a box is JSON.
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
     x_min: float = Field(ge=0, le=1e6)
     y_min: float = Field(ge=0, le=1e6)

@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from service.observability.logs import request_id
 from service.tasks.results import TaskResult
+from service.transports.rest import problems
 from service.transports.rest import requests as asked
 from service.transports.rest import responses as told
 from service.transports.rest.bodies import read_body
@@ -28,8 +29,11 @@ def task_routes(service: Service, max_image_bytes: int) -> APIRouter:
         visit.task = request.scope["route"].name
         service.ready()
         body = await read_body(request, max_image_bytes)
-        # A form's values are all text; JSON's types mean what they say.
-        fields = schema.model_validate(body.fields, strict=not body.from_form)
+        try:
+            # A form's values are text; JSON's types mean what they say.
+            fields = schema.model_validate(body.fields, strict=None if body.from_form else True)
+        except ValidationError as error:
+            raise problems.refusal(error) from None
         result = await while_connected(request, call(fields, body.image))
         visit.answer = result.answer
         return Response(write(result, request_id.get()).model_dump_json(), media_type="application/json")

@@ -1,0 +1,65 @@
+"""``paliserve ask`` and ``paliserve models``, as processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageChops
+
+SAMPLE = Path(__file__).parents[2] / "service" / "demo" / "samples" / "scene.png"
+
+
+def paliserve(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "service.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONWARNINGS": "error"})
+
+
+def test_ask_prints_the_text() -> None:
+    process = paliserve("ask", str(SAMPLE), "ocr")
+    assert (process.returncode, process.stdout) == (0, "FISH\n"), process.stderr
+
+
+def test_ask_prints_boxes_and_draws_them(tmp_path: Path) -> None:
+    saved = tmp_path / "out.png"
+    process = paliserve("ask", str(SAMPLE), "segment blue star ; orange circle", "--save", str(saved))
+    assert process.returncode == 0, process.stderr
+    labels = [line.split("\t")[0] for line in process.stdout.splitlines()]
+    assert labels == ["blue star", "orange circle"]
+    drawn, original = Image.open(saved), Image.open(SAMPLE).convert("RGB")
+    assert drawn.size == original.size
+    changed = ImageChops.difference(drawn, original).getbbox()
+    assert changed is not None
+    assert changed[0] > 100  # nothing is drawn far to the left of both
+
+
+def test_ask_as_json() -> None:
+    body = json.loads(paliserve("ask", str(SAMPLE), "detect blue star", "--json").stdout)
+    assert body["detections"][0]["label"] == "blue star"
+    assert body["image"] == {"width": 640, "height": 480}
+
+
+def test_models_lists_what_is_configured() -> None:
+    lines = paliserve("models").stdout.splitlines()
+    assert lines[0].split() == ["NAME", "RESOLUTION", "DTYPE", "DEVICE", "SOURCE"]
+    assert lines[1].split()[:2] == ["shapes-224", "224"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("ask", "/no/such.png", "ocr"), "/no/such.png"),
+        (("ask", str(Path(__file__)), "ocr"), "image"),
+        (("ask", str(SAMPLE), "answer en <image>"), "<image>"),
+        (("ask", str(SAMPLE), "ocr", "--model", "nobody"), "shapes-224"),
+        (("ask", str(SAMPLE), "ocr", "--save", "/no/such/folder/out.png"), "/no/such/folder/out.png"),
+        (("ask", str(SAMPLE), "ocr", "--save", "out.xyz"), "out.xyz"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], words: str) -> None:
+    process = paliserve(*arguments)
+    assert process.returncode == 1
+    assert len(process.stderr.splitlines()) == 1, process.stderr
+    assert words in process.stderr

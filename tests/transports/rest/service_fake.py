@@ -1,0 +1,185 @@
+"""A service without a model behind the real REST application, and ways to call it."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, cast
+
+import httpx
+from fastapi import FastAPI
+
+from service.errors import ModelNotFound, PaliServeError
+from service.instances.description import ModelDescription
+from service.observability.metrics import Metrics
+from service.tasks.prompts import CaptionStyle
+from service.tasks.results import Answer, Box, Detection, ImageSize, MaskFormat, RleMask, Segment, TaskResult, Timings, Usage
+from service.tasks.tasks import Options, Tasks
+from service.transports.rest.application import create_application
+
+IMAGE = b"\x89PNG and the rest of it"
+IMAGE_TEXT = base64.b64encode(IMAGE).decode()
+MAX_IMAGE_BYTES = 3000
+BOX = {"x_min": 1.0, "y_min": 2.0, "x_max": 30.0, "y_max": 40.0}
+OWN_FIELDS: dict[str, dict[str, Any]] = {
+    "caption": {},
+    "answer": {"question": "what is it?"},
+    "detect": {"objects": ["cat"]},
+    "segment": {"objects": ["cat"]},
+    "read": {},
+    "caption-region": {"box": BOX},
+    "generate": {"prompt": "caption en"},
+}
+"""What each task needs besides its image."""
+
+DETECTION = Detection("cat", Box(1.0, 2.0, 30.5, 40.0), 0.75)
+SEGMENT = Segment("cat", Box(1.0, 2.0, 30.5, 40.0), 0.75, None, RleMask((48, 64), "abc"))
+
+
+def result(task: str, **changes: Any) -> TaskResult:
+    """What the fake answers."""
+    answer = Answer(
+        "fake-224", task, "the prefix", " some text ", "stop", 0.5, ImageSize(64, 48), Usage(256, 4, 3), Timings(1, 2, 3, 4, 5, 15)
+    )
+    return TaskResult(**{"answer": answer, "detections": (), "segments": ()} | changes)
+
+
+class FakeTasks:
+    """Stands in for ``Tasks``: keeps what it was called with, and answers ``results`` or raises ``error``. ``hold`` makes it never answer."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.error: Exception | None = None
+        self.results: dict[str, TaskResult] = {}
+        self.hold = False
+        self.entered = asyncio.Event()
+        self.cancelled = False
+
+    async def caption(self, image: bytes, options: Options, language: str, style: CaptionStyle) -> TaskResult:
+        return await self._reply("caption", image, options, language, style)
+
+    async def answer(self, image: bytes, options: Options, question: str, language: str) -> TaskResult:
+        return await self._reply("answer", image, options, question, language)
+
+    async def detect(self, image: bytes, options: Options, objects: Sequence[str]) -> TaskResult:
+        return await self._reply("detect", image, options, objects)
+
+    async def segment(self, image: bytes, options: Options, objects: Sequence[str], mask_format: MaskFormat) -> TaskResult:
+        return await self._reply("segment", image, options, objects, mask_format)
+
+    async def read(self, image: bytes, options: Options) -> TaskResult:
+        return await self._reply("read", image, options)
+
+    async def caption_region(self, image: bytes, options: Options, box: Box) -> TaskResult:
+        return await self._reply("caption-region", image, options, box)
+
+    async def generate(self, image: bytes, options: Options, prompt: str) -> TaskResult:
+        return await self._reply("generate", image, options, prompt)
+
+    async def _reply(self, task: str, *arguments: Any) -> TaskResult:
+        self.calls.append((task, *arguments))
+        self.entered.set()
+        if self.hold:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled = True
+                raise
+        if self.error:
+            raise self.error
+        found = {"detections": (DETECTION,)} if task in ("detect", "generate") else {}
+        found |= {"segments": (SEGMENT,)} if task in ("segment", "generate") else {}
+        return self.results.get(task) or result(task, **found)
+
+
+class FakeService:
+    """A ``Service`` with one model."""
+
+    def __init__(self) -> None:
+        self.fake = FakeTasks()
+        self.refusal: PaliServeError | None = None
+        self.lives = True
+
+    @property
+    def tasks(self) -> Tasks:
+        return cast("Tasks", self.fake)
+
+    def models(self) -> Sequence[ModelDescription]:
+        return [ModelDescription("fake-224", 224, "float32", "cpu", "warm", tuple(OWN_FIELDS), (), 1024, "fake", 1_700_000_000)]
+
+    def model(self, name: str) -> ModelDescription:
+        if name != "fake-224":
+            raise ModelNotFound("There is no such model; there are fake-224.")
+        return self.models()[0]
+
+    def alive(self) -> bool:
+        return self.lives
+
+    def ready(self) -> None:
+        if self.refusal:
+            raise self.refusal
+
+
+class Rest:
+    """The real application over a fake service."""
+
+    def __init__(self) -> None:
+        self.service = FakeService()
+        self.metrics = Metrics("0")
+        self.application: FastAPI = create_application(self.service, self.metrics, MAX_IMAGE_BYTES)
+
+    @property
+    def fake(self) -> FakeTasks:
+        return self.service.fake
+
+    def call(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """One request, through a client that speaks HTTP."""
+
+        async def once() -> httpx.Response:
+            # Nothing may come through the application as an exception: the transport would raise it here.
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(self.application), base_url="http://test") as client:
+                return await client.request(method, path, **arguments)
+
+        return asyncio.run(asyncio.wait_for(once(), 20))
+
+    def get(self, path: str, **arguments: Any) -> httpx.Response:
+        return self.call("GET", path, **arguments)
+
+    def json(self, task: str, fields: Mapping[str, Any] | None = None, **arguments: Any) -> httpx.Response:
+        """A task asked in JSON; ``fields`` over what the task needs."""
+        return self.call("POST", f"/v1/{task}", json={"image": IMAGE_TEXT} | OWN_FIELDS[task] | dict(fields or {}), **arguments)
+
+    def raw(self, task: str, content: bytes | AsyncIterator[bytes], kind: str = "application/json", **headers: str) -> httpx.Response:
+        """A task asked with these very bytes."""
+        return self.call("POST", f"/v1/{task}", content=content, headers={"content-type": kind} | headers)
+
+    def form(self, task: str, fields: Mapping[str, Any] | None = None, image: bytes = IMAGE) -> httpx.Response:
+        """A task asked with a form; ``fields`` as the form has them."""
+        return self.call("POST", f"/v1/{task}", files={"image": ("x.png", image)}, data=dict(fields or {}))
+
+    def counted(self) -> list[str]:
+        """The lines of the requests' counter."""
+        body, _ = self.metrics.exposition()
+        return [line for line in body.decode().splitlines() if line.startswith("paliserve_requests_total")]
+
+
+def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The problem document, which must be one."""
+    assert response.status_code == status, response.text[:500]
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["type"] == f"urn:paliserve:error:{code}"
+    assert body["code"] == code
+    assert body["status"] == status
+    assert body["title"]
+    assert body["detail"]
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert len(response.content) < 8000
+    return body
+
+
+def fields_of(body: Mapping[str, Any]) -> list[str]:
+    """The fields that a problem document names."""
+    return [each["field"] for each in body["errors"]]
+
+
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
