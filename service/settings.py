@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from service.errors import OperatorError
 
 PREFIX = "PALISERVE_"
-SERVICE_LINK = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)$")
-"""What Kubernetes puts into the environment for a Service called paliserve, without the prefix."""
+SERVICE_LINK = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+"""What Kubernetes puts into the environment for a Service called paliserve, or paliserve-and-more, without the prefix."""
 
 
 class SettingsError(OperatorError):
@@ -56,6 +56,15 @@ class Settings(BaseModel):
     threads: int = Field(default=0, ge=0, le=1024)
     instances: tuple[InstanceSettings, ...] = ()
 
+    @field_validator("instances")
+    @classmethod
+    def _named_apart(cls, value: tuple[InstanceSettings, ...]) -> tuple[InstanceSettings, ...]:
+        names = [instance.name for instance in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the name {name} is given twice")
+        return value
+
 
 def load_settings(config: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """Put the sources together. Errors: SettingsError, which names the source, the key, and what would be right."""
@@ -89,7 +98,7 @@ def _from_file(config: Path | None) -> dict[str, Any]:
     if config is None:
         return {}
     try:
-        return tomllib.loads(config.read_text())
+        return tomllib.loads(config.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{config}: {error.strerror or 'cannot be read'}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -102,7 +111,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if not name.startswith(PREFIX):
             continue
         key = name.removeprefix(PREFIX)
-        if SERVICE_LINK.match(key) or (key == "PORT" and "://" in text):
+        if SERVICE_LINK.fullmatch(key) or (key.endswith("PORT") and "://" in text):
             warnings.warn(f"{name} is a Kubernetes service link and is ignored; enableServiceLinks: false avoids it", stacklevel=2)
             continue
         _check_key("environment", key.lower(), name)
@@ -128,4 +137,5 @@ def _nearest(key: str, known: Mapping[str, object]) -> str:
 
 
 def _toml(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    # TOML's strings are JSON's, but for this one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -20,7 +20,7 @@ class OneLine(logging.Formatter):
         """One line; a traceback follows its record, folded into it."""
         text = escape(record.getMessage())
         if record.exc_info:
-            text += " | " + escape(self.formatException(record.exc_info))
+            text += " | " + escape(self.formatException(record.exc_info)[-LONGEST:])
         identity = request_id.get()
         return f"{_time(record)} {record.levelname.lower()} {text}" + (f" [{identity}]" if identity else "")
 

@@ -156,7 +156,7 @@ def test_formats_are_told_by_content(server: Server, sample: bytes, kind: str) -
 
 
 def test_the_same_seed_gives_the_same_text(server: Server, sample: bytes) -> None:
-    options = {"temperature": 1.5, "seed": 7, "top_p": 0.9}
+    options: dict[str, Any] = {"temperature": 1.5, "seed": 7, "top_p": 0.9}
     texts = {ask(server, "detect", sample, objects=["blue star"], **options)["text"] for _ in range(3)}
     assert len(texts) == 1
 

@@ -1,4 +1,4 @@
-"""The embedded model through our own preprocessing and engine, against transformers' processor and ``generate()``, from the same picture."""
+"""The embedded model through our preprocessing and engine, against transformers' processor and ``generate()``."""
 
 from io import BytesIO
 from pathlib import Path

@@ -21,7 +21,10 @@ from service.transports.rest.visits import VisitBook, visit_of
 def create_application(service: Service, metrics: Metrics, max_image_bytes: int) -> FastAPI:
     """The application over a running service."""
     application = FastAPI(
-        title="PaliServe", version=package_version(), description="PaliGemma: captions, answers, boxes and masks as JSON."
+        title="PaliServe",
+        version=package_version(),
+        description="PaliGemma: captions, answers, boxes and masks as JSON.",
+        redirect_slashes=False,
     )
     application.include_router(task_routes(service, max_image_bytes))
     application.include_router(model_routes(service))

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,22 +132,37 @@ def _base64(image: str, start: int) -> bytes:
         raise _bad_image("this is neither a data URL (data:image/…;base64,…) nor base64") from None
 
 
-class _InMemory(MultiPartParser):
-    """Nothing of a request is written to a disk; what it takes of memory is bounded by ``_limited``."""
+class _WholeForm(MultiPartParser):
+    """Nothing of a request is written to a disk: ``_limited`` bounds what it takes of memory. A form without its end is refused."""
 
     spool_max_size = 2**40
+    _ended = False
+
+    def on_end(self) -> None:
+        self._ended = True
+
+    async def parse(self) -> FormData:
+        self.stream = self._with_end(self.stream)
+        return await super().parse()
+
+    async def _with_end(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in stream:
+            yield chunk
+        if not self._ended:
+            raise MultiPartException("The form has no end.")
 
 
 async def _from_form(request: Request, max_image_bytes: int) -> Body:
     _, parameters = parse_options_header(request.headers["content-type"])
     if parameters.get(b"charset", b"utf-8").lower() not in CHARSETS:
         raise UnsupportedMediaType("Forms are read as UTF-8: send them so, and leave the charset out.")
-    parser = _InMemory(request.headers, request.stream(), max_files=1, max_fields=MOST_FIELDS, max_part_size=LARGEST_FIELD)
+    parser = _WholeForm(request.headers, request.stream(), max_files=1, max_fields=MOST_FIELDS, max_part_size=LARGEST_FIELD)
     try:
         form = await parser.parse()
     except MultiPartException:
         raise MalformedBody(
-            f"The form cannot be read: one file and at most {MOST_FIELDS} fields of {LARGEST_FIELD} bytes are taken, with a valid boundary."
+            f"The form cannot be read: one file and at most {MOST_FIELDS} fields of {LARGEST_FIELD} bytes are taken, "
+            "with a valid boundary, and whole."
         ) from None
     except ClientDisconnect:
         raise MalformedBody("The body broke off.") from None

@@ -81,14 +81,26 @@ def _bodies(task: str, schemas: dict[str, Any]) -> dict[str, Any]:
     fields = schemas.pop(model.__name__)
     content = {}
     for kind, name, image in (
-        ("application/json", model.__name__, {"type": "string", "description": "A data URL, or base64."}),
+        ("application/json", model.__name__, {"type": "string", "format": "byte", "description": "Base64, or a data URL of it."}),
         ("multipart/form-data", model.__name__.replace("Request", "Form"), {"type": "string", "format": "binary"}),
     ):
         required = ["image", *fields.get("required", [])]
-        schemas[name] = fields | {"title": name, "properties": {"image": image} | fields["properties"], "required": required}
+        own = (
+            fields["properties"] if kind == "application/json" else {key: _without_null(each) for key, each in fields["properties"].items()}
+        )
+        schemas[name] = fields | {"title": name, "properties": {"image": image} | own, "required": required}
         content[kind] = {"schema": {"$ref": f"#/components/schemas/{name}"}}
     content["application/json"]["example"] = {"image": PIXEL} | EXAMPLES.get(task, {})
     return {"required": True, "content": content}
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A form has no null: what is not given is left out."""
+    kept = [each for each in schema.get("anyOf", []) if each != {"type": "null"}]
+    if not kept:
+        return schema
+    plain = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
+    return plain | (kept[0] if len(kept) == 1 else {"anyOf": kept})
 
 
 def _problems_of(path: str) -> list[Code]:

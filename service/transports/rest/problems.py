@@ -14,7 +14,7 @@ from service import errors
 from service.observability.logs import request_id
 
 MEDIA_TYPE = "application/problem+json"
-OPENAI_PATHS = ("/v1/models",)
+OPENAI_PATH = "/v1/models"
 MOST_PROBLEMS = 20
 LONGEST_FIELD = 100
 
@@ -97,7 +97,7 @@ def problem(
     }
     if fields:
         body["errors"] = [{"field": each.field[:LONGEST_FIELD], "problem": each.problem} for each in fields]
-    if path.startswith(OPENAI_PATHS):
+    if path == OPENAI_PATH or path.startswith(f"{OPENAI_PATH}/"):
         kind = "server_error" if code.status >= 500 else "invalid_request_error"
         body["error"] = {"message": detail, "type": kind, "param": None, "code": code.code}
     return JSONResponse(body, code.status, headers, MEDIA_TYPE)

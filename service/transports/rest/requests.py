@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from service.tasks.prompts import MAX_OBJECTS, CaptionStyle
+from service.tasks.prompts import LANGUAGES, MAX_OBJECTS, CaptionStyle
 from service.tasks.results import Box, MaskFormat
 from service.tasks.tasks import MAX_TOKENS, Options
 
@@ -21,9 +21,15 @@ def _one_of(kind: type[StrEnum]) -> BeforeValidator:
     return BeforeValidator(member)
 
 
+def _whole(value: object) -> object:
+    """JSON's 1.0 is the integer 1."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Text = Annotated[str, Field(min_length=1, max_length=8192)]
-Language = Annotated[str, Field(min_length=1, max_length=16, description="One of PaliGemma's language codes, such as en, de or zh.")]
+Language = Annotated[str, Field(min_length=1, max_length=16, json_schema_extra={"enum": sorted(LANGUAGES)})]
 
 
 class TaskRequest(BaseModel):
@@ -34,20 +40,20 @@ class TaskRequest(BaseModel):
     model: Name | None = Field(default=None, description="Name of an instance, as GET /v1/models lists them.")
     resolution: Literal[224, 448, 896, "auto"] | None = Field(default=None, description="Which instance, where `model` is not given.")
     adapter: Name | None = None
-    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS), WHOLE] | None = None
     temperature: float = Field(default=0.0, ge=0, le=2, description="0 is greedy.")
     top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0, le=100_000, description="0 keeps all.")
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
-    stream: bool = Field(default=False, description="Not offered yet: only false is taken.")
-    strict: bool = Field(default=False, description="Not offered yet: only false is taken.")
-    timeout_ms: int | None = Field(default=None, ge=1, le=3_600_000)
+    top_k: Annotated[int, Field(ge=0, le=100_000), WHOLE] = Field(default=0, description="0 keeps all.")
+    seed: Annotated[int, Field(ge=0, lt=2**63), WHOLE] | None = None
+    stream: bool = Field(default=False, description="Not offered yet: only false is taken.", json_schema_extra={"const": False})
+    strict: bool = Field(default=False, description="Not offered yet: only false is taken.", json_schema_extra={"const": False})
+    timeout_ms: Annotated[int, Field(ge=1, le=3_600_000), WHOLE] | None = None
 
     @field_validator("resolution", mode="before")
     @classmethod
     def _number(cls, value: object) -> object:
         """A form has no numbers."""
-        return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else value
+        return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else _whole(value)
 
     @field_validator("stream", "strict")
     @classmethod

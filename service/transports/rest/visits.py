@@ -94,6 +94,10 @@ class VisitBook:
                 await self._app(scope, receive, send_marked)
             except ClientDisconnect:
                 status, visit.code = CLIENT_LEFT, "cancelled"
+            except asyncio.CancelledError:
+                visit.code = "cancelled"
+                self._close(scope, visit, status, time.monotonic() - began)
+                raise
             except Exception:
                 visit.code = "internal"
                 logger.exception("unforeseen")

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
 
 import httpx
@@ -35,16 +35,14 @@ DETECTION = Detection("cat", Box(1.0, 2.0, 30.5, 40.0), 0.75)
 SEGMENT = Segment("cat", Box(1.0, 2.0, 30.5, 40.0), 0.75, None, RleMask((48, 64), "abc"))
 
 
-def result(task: str, **changes: Any) -> TaskResult:
+def result(task: str, detections: tuple[Detection, ...] = (), segments: tuple[Segment, ...] = (), text: str = " some text ") -> TaskResult:
     """What the fake answers."""
-    answer = Answer(
-        "fake-224", task, "the prefix", " some text ", "stop", 0.5, ImageSize(64, 48), Usage(256, 4, 3), Timings(1, 2, 3, 4, 5, 15)
-    )
-    return TaskResult(**{"answer": answer, "detections": (), "segments": ()} | changes)
+    size, usage, timings = ImageSize(64, 48), Usage(256, 4, 3), Timings(1, 2, 3, 4, 5, 15)
+    return TaskResult(Answer("fake-224", task, "the prefix", text, "stop", 0.5, size, usage, timings), detections, segments)
 
 
 class FakeTasks:
-    """Stands in for ``Tasks``: keeps what it was called with, and answers ``results`` or raises ``error``. ``hold`` makes it never answer."""
+    """Stands in for ``Tasks``: keeps what it was called with, answers ``results`` or raises ``error``; never comes back where ``hold``."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -86,9 +84,9 @@ class FakeTasks:
                 raise
         if self.error:
             raise self.error
-        found = {"detections": (DETECTION,)} if task in ("detect", "generate") else {}
-        found |= {"segments": (SEGMENT,)} if task in ("segment", "generate") else {}
-        return self.results.get(task) or result(task, **found)
+        detections = (DETECTION,) if task in ("detect", "generate") else ()
+        segments = (SEGMENT,) if task in ("segment", "generate") else ()
+        return self.results.get(task) or result(task, detections, segments)
 
 
 class FakeService:
@@ -180,6 +178,3 @@ def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
 def fields_of(body: Mapping[str, Any]) -> list[str]:
     """The fields that a problem document names."""
     return [each["field"] for each in body["errors"]]
-
-
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]

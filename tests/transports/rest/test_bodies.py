@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service.transports.rest.openapi import REQUESTS
 from tests.transports.rest.service_fake import IMAGE, IMAGE_TEXT, MAX_IMAGE_BYTES, OWN_FIELDS, Rest, fields_of, problem
 
 BOUNDARY = "multipart/form-data; boundary=edge"
@@ -272,10 +273,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-FIELDS = (
-    "model resolution adapter max_tokens temperature top_p top_k seed stream strict timeout_ms language style question objects mask_format box "
-    "prompt image x"
-).split()
+FIELDS = sorted({"image", "unknown", *(name for request in REQUESTS.values() for name in request.model_fields)})
 
 
 def post(rest: Rest, task: str, **arguments: Any) -> httpx.Response:
@@ -286,19 +284,19 @@ def post(rest: Rest, task: str, **arguments: Any) -> httpx.Response:
     return response
 
 
-@settings(max_examples=300, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(task=st.sampled_from(sorted(OWN_FIELDS)), field=st.sampled_from(FIELDS), value=JSON)
 def test_no_json_fails_inside(rest: Rest, task: str, field: str, value: object) -> None:
     post(rest, task, json={"image": IMAGE_TEXT} | OWN_FIELDS[task] | {field: value})
 
 
-@settings(max_examples=150, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(task=st.sampled_from(sorted(OWN_FIELDS)), field=st.sampled_from(FIELDS), value=st.text() | JSON.map(json.dumps))
 def test_no_form_fails_inside(rest: Rest, task: str, field: str, value: str) -> None:
     post(rest, task, files={"image": ("x.png", IMAGE)}, data={field: value})
 
 
-@settings(max_examples=150, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=300), kind=st.sampled_from(["application/json", BOUNDARY]))
 def test_no_bytes_fail_inside(rest: Rest, content: bytes, kind: str) -> None:
     post(rest, "read", content=content, headers={"content-type": kind})

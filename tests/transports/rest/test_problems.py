@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from service import errors
-from service.tasks.results import Answer, Box, Detection
+from service.tasks.results import Box, Detection
 from service.transports.rest import problems
 from tests.transports.rest.service_fake import BOX, Rest, fields_of, problem, result
 
@@ -89,9 +89,7 @@ def test_what_the_service_got_wrong_is_not_the_callers_fault(rest: Rest) -> None
 
 
 def test_an_answer_that_cannot_be_written_is_internal(rest: Rest) -> None:
-    good = result("read").answer
-    changes = {name: getattr(good, name) for name in Answer.__slots__} | {"text": "half a character: \ud83d"}
-    rest.fake.results["read"] = result("read", answer=Answer(**changes))
+    rest.fake.results["read"] = result("read", text="half a character: \ud83d")
     problem(rest.json("read"), 500, "internal")
 
 
