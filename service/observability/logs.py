@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import warnings
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
@@ -44,8 +45,9 @@ def configure(log_format: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLine() if log_format == "json" else OneLine())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Pillow logs what it finds in hostile files; callers learn it from the error, and nobody else needs to.
+    # Pillow logs and warns of what it finds in hostile files; callers learn it from the error, and nobody else needs to.
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     for chatty in ("httpx", "urllib3", "filelock", "transformers", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
