@@ -23,8 +23,8 @@ CHOICES = (
 
 ANSWER_WEIGHT = {"caption": 1.0, "cap": 1.0, "describe": 1.0, "detect": 0.3, "segment": 0.3, "region": 1.0}
 LOCATION_WEIGHT, MASK_CODE_WEIGHT, END_WEIGHT, SHORT_ANSWER_WEIGHT = 1.0, 0.6, 1.0, 2.0
-EMPTY_WEIGHT = 0.3
-"""Of the end of an answer that names nothing. A box spreads its probability over bins, an end does not: greedy decoding favours the end."""
+EMPTY_WEIGHT_PACKED, EMPTY_WEIGHT_UNPACKED = 0.3, 0.8
+"""Of the end of an answer that names nothing. While a box still spreads its probability over bins, greedy decoding favours the end."""
 
 MORE_SIGNS = 0.15
 """Part of the pictures that is drawn anew from those with a sign, because reading is learnt slowly."""
@@ -90,7 +90,8 @@ class Teacher:
             return
         row, start = place
         nothing_there = pair.kind in ("detect", "segment") and not pair.answer
-        page.write(row, start, prefix, answer, [EMPTY_WEIGHT] if nothing_there else [self._weight(pair.kind, token) for token in answer])
+        empty = EMPTY_WEIGHT_PACKED if page.layout.packed else EMPTY_WEIGHT_UNPACKED
+        page.write(row, start, prefix, answer, [empty] if nothing_there else [self._weight(pair.kind, token) for token in answer])
         shape, colour = self._pool.maps.shape[number], self._pool.maps.colour[number]
         for index, token in enumerate(prefix):
             meaning = self._words.get(token)
