@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from service.tasks.results import Box, Detection, Mask, Segment
+from service.tasks.masks import decode_mask
+from service.tasks.results import Box, Detection, Mask, RleMask, Segment
 
 COLOURS = ((230, 25, 75), (0, 130, 200), (60, 180, 75), (245, 130, 48), (145, 30, 180), (0, 128, 128), (240, 50, 230), (128, 128, 0))
 """Told apart on light and dark ground; used in turn."""
@@ -23,12 +24,12 @@ class _Style:
 
 
 def draw(picture: Image.Image, found: Sequence[Detection | Segment]) -> Image.Image:
-    """A copy of ``picture`` (RGB, oriented as the boxes are) with everything that was found drawn on it."""
+    """A copy of ``picture`` (RGB, oriented as the boxes are) with everything that was found drawn on it (masks: if run lengths)."""
     canvas = picture.convert("RGB")
     colours = [COLOURS[index % len(COLOURS)] for index in range(len(found))]
     for each, colour in zip(found, colours, strict=True):
-        if isinstance(each, Segment) and each.mask is not None:
-            canvas = _tint(canvas, each.mask, colour)
+        if isinstance(each, Segment) and isinstance(each.mask, RleMask):
+            canvas = _tint(canvas, decode_mask(each.mask), colour)
     side = min(canvas.size)
     style = _Style(line=max(1, side // 160), font=ImageFont.load_default(max(10, side // 24)))
     pen = ImageDraw.Draw(canvas)

@@ -1,7 +1,7 @@
 """A runner whose answers can be worked out by hand. It stands in for the model wherever the model is not what is tested."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,9 +97,9 @@ class FakeModel:
 
     def paint_masks(
         self, codes: Sequence[tuple[int, ...]], boxes: Sequence[tuple[float, float, float, float]], image_size: tuple[int, int]
-    ) -> list[NDArray[np.bool_]]:
+    ) -> Iterator[NDArray[np.bool_]]:
         """The whole picture, for every object."""
-        return [np.ones((image_size[1], image_size[0]), dtype=np.bool_) for _ in codes]
+        return (np.ones((image_size[1], image_size[0]), dtype=np.bool_) for _ in codes)
 
 
 def generation(answer: int, last: int = 100, max_tokens: int = 1000, deadline: float | None = None) -> Generation:

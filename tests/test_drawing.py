@@ -2,7 +2,8 @@ import numpy as np
 from PIL import Image
 
 from service.drawing import COLOURS, draw
-from service.tasks.results import Box, Detection, Segment
+from service.tasks.masks import encode_mask
+from service.tasks.results import Box, Detection, MaskFormat, Segment
 
 GREY = Image.new("RGB", (200, 100), (128, 128, 128))
 
@@ -18,7 +19,7 @@ def test_a_box_is_drawn_on_its_edges_and_nowhere_else() -> None:
 def test_a_mask_is_translucent() -> None:
     mask = np.zeros((100, 200), dtype=np.bool_)
     mask[50:80, 60:140] = True
-    drawn = np.asarray(draw(GREY, [Segment("cat", Box(50, 40, 150, 90), 0.9, mask, None)]))
+    drawn = np.asarray(draw(GREY, [Segment("cat", Box(50, 40, 150, 90), 0.9, encode_mask(mask, MaskFormat.RLE))]))
     red, green, _ = drawn[65, 100]
     assert 128 < red < COLOURS[0][0]
     assert COLOURS[0][1] < green < 128

@@ -1,6 +1,6 @@
 """The model as the layers above see it: a table of slots with four verbs, and what surrounds it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,7 +85,7 @@ class LoadedModel(Protocol):
 
     def paint_masks(
         self, codes: Sequence[tuple[int, ...]], boxes: Sequence[tuple[float, float, float, float]], image_size: tuple[int, int]
-    ) -> list[NDArray[np.bool_]]:
+    ) -> Iterator[NDArray[np.bool_]]:
         """Decode 16 segmentation codes (0..127) per object and paint each into its box (x_min, y_min, x_max, y_max) of the picture.
 
         The masks are [height, width]. Slow: meant for a worker thread.

@@ -8,7 +8,7 @@ import hashlib
 import io
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,13 +116,13 @@ def load_mask_decoder(path: Path, expected: FileIdentity = VAE_OID) -> MaskDecod
 
 def paint(
     masks: NDArray[np.float32], boxes: Sequence[tuple[float, float, float, float]], image_size: tuple[int, int]
-) -> list[NDArray[np.bool_]]:
+) -> Iterator[NDArray[np.bool_]]:
     """Stretch masks [n, 64, 64] into their boxes (x_min, y_min, x_max, y_max), in pixels of a picture of (width, height).
 
     Each is [height, width], true where the bilinearly interpolated mask is above 0: big_vision's evaluation, but with the edges of the box
     rounded to whole pixels. A box without area is all false; one thinner than a pixel still gets one.
     """
-    return [_paint_one(mask, box, image_size) for mask, box in zip(masks, boxes, strict=True)]
+    return (_paint_one(mask, box, image_size) for mask, box in zip(masks, boxes, strict=True))
 
 
 def _paint_one(mask: NDArray[np.float32], box: tuple[float, float, float, float], image_size: tuple[int, int]) -> NDArray[np.bool_]:

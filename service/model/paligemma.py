@@ -1,6 +1,6 @@
 """A PaliGemma ready to be served: the engine's ``LoadedModel``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,7 @@ class PaliGemma:
     @torch.inference_mode()
     def paint_masks(
         self, codes: Sequence[tuple[int, ...]], boxes: Sequence[tuple[float, float, float, float]], image_size: tuple[int, int]
-    ) -> list[NDArray[np.bool_]]:
+    ) -> Iterator[NDArray[np.bool_]]:
         """See ``LoadedModel``."""
         if self._mask_decoder is None:
             raise ValueError("this checkpoint came without a mask decoder")

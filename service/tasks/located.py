@@ -1,6 +1,6 @@
 """From an answer's tokens to boxes and masks in the caller's picture."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 
 from service.engine.generation import FinishReason, Generated
@@ -39,12 +39,12 @@ def _segments(
     outlined: Sequence[tuple[ParsedObject, Box]], model: LoadedModel, image_size: tuple[int, int], mask_format: MaskFormat
 ) -> tuple[Segment, ...]:
     coded = [(each.codes, (box.x_min, box.y_min, box.x_max, box.y_max)) for each, box in outlined if each.codes is not None]
-    masks: list[Mask] = []
+    painted: Iterator[Mask] = iter(())
     if coded and model.paints_masks:
-        masks = model.paint_masks([codes for codes, _ in coded], [corners for _, corners in coded], image_size)
-    painted = iter(masks)
+        painted = model.paint_masks([codes for codes, _ in coded], [corners for _, corners in coded], image_size)
     segments = []
     for each, box in outlined:
+        # One mask at a time: each has as many pixels as the picture.
         mask = next(painted, None) if each.codes is not None else None
-        segments.append(Segment(each.label, box, each.score, mask, None if mask is None else encode_mask(mask, mask_format)))
+        segments.append(Segment(each.label, box, each.score, None if mask is None else encode_mask(mask, mask_format)))
     return tuple(segments)

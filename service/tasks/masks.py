@@ -21,6 +21,11 @@ def encode_mask(mask: Mask, mask_format: MaskFormat) -> EncodedMask:
             return PolygonMask(_outlines(mask))
 
 
+def decode_mask(mask: RleMask) -> Mask:
+    """Read run lengths back into [height, width]."""
+    return np.asarray(coco.decode({"size": list(mask.size), "counts": mask.counts.encode("ascii")})).astype(np.bool_)
+
+
 def _run_lengths(mask: Mask) -> RleMask:
     height, width = mask.shape
     encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))

@@ -67,14 +67,13 @@ EncodedMask: TypeAlias = RleMask | PngMask | PolygonMask
 class Segment:
     """A detection with the mask of the object, over the whole image.
 
-    ``mask`` and ``encoded`` are None where the model wrote a box without the 16 mask codes, or the instance has no mask decoder.
+    ``mask`` is None where the model wrote a box without the 16 mask codes, or the instance has no mask decoder.
     """
 
     label: str
     box: Box
     score: float
-    mask: Mask | None
-    encoded: EncodedMask | None
+    mask: EncodedMask | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,7 +197,7 @@ def _box(box: Box) -> BoxBody:
 
 
 def _mask(segment: Segment) -> MaskBody | None:
-    encoded: EncodedMask | None = segment.encoded
+    encoded: EncodedMask | None = segment.mask
     if encoded is None:
         return None
     if isinstance(encoded, RleMask):

@@ -32,7 +32,7 @@ OWN_FIELDS: dict[str, dict[str, Any]] = {
 """What each task needs besides its image."""
 
 DETECTION = Detection("cat", Box(1.0, 2.0, 30.5, 40.0), 0.75)
-SEGMENT = Segment("cat", Box(1.0, 2.0, 30.5, 40.0), 0.75, None, RleMask((48, 64), "abc"))
+SEGMENT = Segment("cat", Box(1.0, 2.0, 30.5, 40.0), 0.75, RleMask((48, 64), "abc"))
 
 
 def result(task: str, detections: tuple[Detection, ...] = (), segments: tuple[Segment, ...] = (), text: str = " some text ") -> TaskResult:

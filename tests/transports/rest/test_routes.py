@@ -107,7 +107,7 @@ def test_no_resolution(rest: Rest, resolution: object) -> None:
     ],
 )
 def test_masks(rest: Rest, mask: RleMask | PngMask | PolygonMask | None, told: object) -> None:
-    rest.fake.results["segment"] = result("segment", segments=(Segment("cat", Box(1, 2, 3, 4), 1.0, None, mask),))
+    rest.fake.results["segment"] = result("segment", segments=(Segment("cat", Box(1, 2, 3, 4), 1.0, mask),))
     segment = rest.json("segment").json()["segments"][0]
     assert segment["mask"] == told
     assert segment["box"] == {"x_min": 1, "y_min": 2, "x_max": 3, "y_max": 4}
