@@ -16,10 +16,7 @@ from service.demo.evaluate import SHIPPED
 from service.demo.figures import box_iou
 from service.demo.scenes import Scene, SceneKind, draw_scene, make_scene
 
-pytestmark = [
-    pytest.mark.skipif(not (SHIPPED / "model.safetensors").exists(), reason="no checkpoint was trained yet"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 MOST_BYTES = 10_000_000
 
 ALONE = """
