@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c '
 BIN := .venv/bin
 OPENAPI := service/transports/rest/openapi.json
 
-.PHONY: demo test check lint types imports generated generate format bench evaluate clean
+.PHONY: demo test check lint types imports generated generate format parity bench evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -32,6 +32,9 @@ generate: .venv/dev ## write what is generated
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+parity: .venv/dev ## tokens against generate(), counted
+	$(BIN)/python -m pytest -q -s tests/model/test_runner_parity.py tests/model/test_embedded_parity.py | grep -o 'parity .*'
 
 bench: .venv/dev ## the engine against generate(), one by one; results in load_tests/results
 	$(BIN)/python -m load_tests.engine_against_generate
