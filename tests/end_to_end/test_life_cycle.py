@@ -33,7 +33,7 @@ def test_a_signal_finishes_what_was_accepted_and_ends_with_status_0(own: Server,
     def ask(_: int) -> int:
         try:
             return httpx.post(
-                f"{own.url}/v1/segment", files={"image": sample}, data={"objects": ["blue star", "orange circle"]}
+                f"{own.url}/v1/segment", files={"image": sample}, data={"objects": ["purple star", "green square"]}
             ).status_code
         except httpx.TransportError:
             return 0  # came when the door was closed, or closing: the server never saw the request
