@@ -80,19 +80,29 @@ def detection(exam: Examination) -> Figures:
 
 
 def absence(exam: Examination) -> Figures:
-    """The share of absent names that get a box: asked for alone, and in a list with everything that is there."""
+    """The share of absent names that bring a box, by whatever name: asked for alone, and in a list with one or two that are there.
+
+    Most absent names share their shape or their colour with something in the picture. Also how many of the others are still found.
+    """
     rng = exam.rng("absent")
     scenes = exam.draw(rng, NO_SIGN)
     absent = [" ".join(reversed(questions.absent_thing(scene, rng))) for scene in scenes]
     alone = exam.ask(scenes, [f"detect {name}" for name in absent], 8)
-    lists = []
+    lists, present = [], []
     for scene, name in zip(scenes, absent, strict=True):
-        names = [thing.name for thing in scene.things][:3]
-        names.insert(int(rng.integers(len(names) + 1)), name)
-        lists.append(f"detect {' ; '.join(names)}")
-    listed = exam.ask(scenes, lists, 32)
-    boxed = [any(each.name == name for each in parse_objects(answer)) for name, answer in zip(absent, listed, strict=True)]
-    return {"boxed alone": float(np.mean([bool(parse_objects(answer)) for answer in alone])), "boxed in a list": float(np.mean(boxed))}
+        names = [thing.name for thing in scene.things]
+        rng.shuffle(names)
+        present.append(names[:2])
+        listed = names[:2]
+        listed.insert(int(rng.integers(len(listed) + 1)), name)
+        lists.append(f"detect {' ; '.join(listed)}")
+    found = [[each.name for each in parse_objects(answer)] for answer in exam.ask(scenes, lists, 32)]
+    asked = sum(len(names) for names in present)
+    return {
+        "boxed alone": float(np.mean([bool(parse_objects(answer)) for answer in alone])),
+        "boxed in a list": float(np.mean([any(name not in names for name in given) for given, names in zip(found, present, strict=True)])),
+        "others still found": sum(name in given for given, names in zip(found, present, strict=True) for name in names) / asked,
+    }
 
 
 def bare_shapes(exam: Examination) -> Figures:

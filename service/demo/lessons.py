@@ -33,7 +33,9 @@ MORE_SIGNS = 0.15
 class Teacher:
     """Draws batches from a pool, endlessly."""
 
-    def __init__(self, pool: Pool, tokenizer: PreTrainedTokenizerFast, seed: list[int]) -> None:
+    def __init__(self, pool: Pool, tokenizer: PreTrainedTokenizerFast, seed: list[int], absent_share: float = 0.12) -> None:
+        """``absent_share``: how many of the names in a list are not in the picture."""
+        self._absent_share = absent_share
         self._pool = pool
         self._with_sign = np.array([number for number, scene in enumerate(pool.scenes) if scene.sign])
         self._tokenizer = tokenizer
@@ -77,7 +79,7 @@ class Teacher:
         tried = 0
         while page.has_room(picture) and tried < 3 * page.layout.pairs:
             tried += 1
-            pair = pairs.pop() if pairs else draw_pair(scene, self._rng, by_thing)
+            pair = pairs.pop() if pairs else draw_pair(scene, self._rng, by_thing, self._absent_share)
             if pair is not None:
                 self._write(page, picture, number, pair)
 
@@ -158,13 +160,15 @@ class Teacher:
         return ANSWER_WEIGHT.get(kind, SHORT_ANSWER_WEIGHT)
 
 
-def draw_pair(scene: Scene, rng: Generator, codes: dict[Thing, tuple[int, ...]]) -> Pair | None:
+def draw_pair(scene: Scene, rng: Generator, codes: dict[Thing, tuple[int, ...]], absent_share: float) -> Pair | None:
     """A question of a random kind, or None where the scene does not support it."""
     kind = str(rng.choice([name for name, _ in CHOICES], p=_SHARES))
     if kind == "detect":
-        return questions.detect(scene, questions.names_to_ask(scene, rng, most=4, bare_share=0.4, absent_share=0.12))
+        return questions.detect(scene, questions.names_to_ask(scene, rng, most=4, bare_share=0.4, absent_share=absent_share))
     if kind == "segment":
-        names = questions.names_to_ask(scene, rng, most=int(rng.choice([1, 2, 3], p=[0.7, 0.2, 0.1])), bare_share=0.1, absent_share=0.1)
+        names = questions.names_to_ask(
+            scene, rng, most=int(rng.choice([1, 2, 3], p=[0.7, 0.2, 0.1])), bare_share=0.1, absent_share=absent_share
+        )
         shapes = [name for name in names if name != "sign"]
         return questions.segment(scene, shapes, codes.__getitem__) if shapes else None
     if kind == "region":

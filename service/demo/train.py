@@ -42,6 +42,7 @@ class PhasePlan:
     text: bool = True
     spread: tuple[float, float] = (1.5, 1.5)
     weights: tuple[float, float] = (0.5, 0.4)
+    absent_share: float = 0.12
 
     def rate(self, step: int) -> float:
         """Part of the full rate at a step."""
@@ -68,12 +69,16 @@ class Plan:
     phases: tuple[PhasePlan, ...]
 
 
-def phases(see: int, joint: int, unpacked: int) -> tuple[PhasePlan, ...]:
-    """See: the tower learns what patches show. Joint: many questions on one picture. Unpacked: PaliGemma's own mask, as it is served."""
+def phases(see: int, joint: int, unpacked: int, refine: int) -> tuple[PhasePlan, ...]:
+    """See: the tower learns what patches show. Joint: many questions on one picture. Unpacked: PaliGemma's own mask, as it is served.
+
+    Refine: as unpacked, slower, with many absent names, which a list tempts to box.
+    """
     return (
         PhasePlan("see", see, PACKED, Rates(5e-3, 2e-3), cooling=0.5, low=0.1, text=False),
         PhasePlan("joint", joint, PACKED, Rates(5e-3, 2e-3), cooling=0.6, low=0.05, spread=(6.0, 0.7)),
         PhasePlan("unpacked", unpacked, UNPACKED, Rates(1.2e-3, 4e-4), cooling=1.0, low=0.02, spread=(0.7, 0.4)),
+        PhasePlan("refine", refine, UNPACKED, Rates(8e-4, 3e-4), cooling=1.0, low=0.02, spread=(0.4, 0.4), absent_share=0.3),
     )
 
 
@@ -160,7 +165,9 @@ def _work_until_done(plan: Plan, phase: PhasePlan, objective: Objective, togethe
     own_state = plan.work / f"{phase.name}.optimiser{together.rank}.pt"
     if first_step:
         optimiser.restore(torch.load(own_state, weights_only=True))
-    teacher = Teacher(open_pool(plan.work / "pool"), build_tokenizer(), [plan.seed, together.rank, first_step, len(phase.name)])
+    teacher = Teacher(
+        open_pool(plan.work / "pool"), build_tokenizer(), [plan.seed, together.rank, first_step, len(phase.name)], phase.absent_share
+    )
     lessons = teacher.batches(phase.layout, phase.text)
     near = neighbours(phase.spread_at(first_step))
     sums, began, counted = torch.zeros(len(MEASURES)), time.monotonic(), 0
@@ -242,6 +249,7 @@ def main() -> None:
     parser.add_argument("--see-steps", type=int, default=4_000)
     parser.add_argument("--joint-steps", type=int, default=5_500)
     parser.add_argument("--unpacked-steps", type=int, default=2_400)
+    parser.add_argument("--refine-steps", type=int, default=600)
     asked = parser.parse_args()
     plan = Plan(
         work=asked.work_dir,
@@ -250,7 +258,7 @@ def main() -> None:
         scenes=asked.scenes,
         seed=asked.seed,
         codec=CodecPlan(),
-        phases=phases(asked.see_steps, asked.joint_steps, asked.unpacked_steps),
+        phases=phases(asked.see_steps, asked.joint_steps, asked.unpacked_steps, asked.refine_steps),
     )
     train(plan)
 

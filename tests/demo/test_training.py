@@ -180,8 +180,8 @@ class InlineContext:
 def tiny_plan(work: Path, out: Path) -> train.Plan:
     small = replace(PACKED, pictures=2, points=96, targets=180)
     unpacked = replace(UNPACKED, pictures=2, points=60, targets=120)
-    phases = train.phases(see=4, joint=6, unpacked=2)
-    shapes = (small, small, unpacked)
+    phases = train.phases(see=4, joint=6, unpacked=2, refine=1)
+    shapes = (small, small, unpacked, unpacked)
     cut = tuple(replace(phase, layout=layout) for phase, layout in zip(phases, shapes, strict=True))
     return train.Plan(work=work, out=out, processes=1, scenes=SCENES, seed=0, codec=CodecPlan(), phases=cut)
 
@@ -216,7 +216,7 @@ def test_a_killed_training_goes_on_and_its_checkpoint_answers(work: Path, tmp_pa
 
     monkeypatch.setattr(lessons.Teacher, "batch", counted)
     train.train(plan)
-    assert len(again) == (6 - 4) + 2, "see and the first four steps of joint are not done again"
+    assert len(again) == (6 - 4) + 2 + 1, "see and the first four steps of joint are not done again"
     done: dict[str, Tensor] = torch.load(work / "joint.done.pt", weights_only=True)["objective"]
     assert any(not torch.equal(value, saved["objective"][name]) for name, value in done.items())
 

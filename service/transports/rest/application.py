@@ -11,6 +11,7 @@ from service.errors import PaliServeError
 from service.observability.metrics import Metrics
 from service.transports.rest import problems
 from service.transports.rest.health import health_routes
+from service.transports.rest.middleware import Lingering
 from service.transports.rest.models import model_routes
 from service.transports.rest.openapi import describe
 from service.transports.rest.ports import Service
@@ -36,6 +37,8 @@ def create_application(service: Service, metrics: Metrics, max_image_bytes: int)
 
     _handle_errors(application)
     application.add_middleware(VisitBook, metrics=metrics)
+    # Added last, it stands outermost: its waiting is no part of a visit's time.
+    application.add_middleware(Lingering)
     # FastAPI's way to replace the document.
     application.openapi = lambda: describe(application)  # type: ignore[method-assign]
     return application

@@ -32,6 +32,9 @@ LARGEST_FIELD = 64_000
 OVERHEAD = 1_000_000
 """Bytes a body may have beside its image."""
 
+MOST_VALUES = 20_000
+"""Values a JSON body may hold. A body of nothing but small values takes seventy times its size as objects, and seconds to make them."""
+
 THREADED_FROM = 256_000
 """Base64 longer than this is decoded off the event loop."""
 
@@ -96,6 +99,7 @@ async def _from_json(request: Request, max_image_bytes: int) -> Body:
         raise MalformedBody("The body broke off.") from None
     if not raw:
         raise MalformedBody('The body is empty: a JSON object is needed, such as {"image": "<base64>", …}.')
+    _check_breadth(raw)
     try:
         fields = from_json(raw, allow_inf_nan=False)
     except ValueError:
@@ -106,6 +110,14 @@ async def _from_json(request: Request, max_image_bytes: int) -> Body:
     if not isinstance(image, str):
         raise _bad_image("the picture is needed here, as a data URL or as base64")
     return Body(await _decoded(image, max_image_bytes), fields, from_form=False)
+
+
+def _check_breadth(raw: bytes) -> None:
+    """Refuse by counting marks, before anything is made of them. Base64 holds none; a longest prompt of nothing else stays far below."""
+    if raw.count(b",") > MOST_VALUES:
+        raise InvalidRequest(f"The body holds more than {MOST_VALUES} values: only the fields of the task are needed.")
+    if raw.count(b"[") + raw.count(b"{") > MOST_VALUES:
+        raise MalformedBody(f"The body holds more than {MOST_VALUES} lists and objects within one another.")
 
 
 async def _decoded(image: str, max_image_bytes: int) -> bytes:

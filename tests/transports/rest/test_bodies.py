@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service.transports.rest.bodies import MOST_VALUES
+from service.transports.rest.middleware import MOST_DRAINED
 from service.transports.rest.openapi import REQUESTS
 from tests.transports.rest.service_fake import IMAGE, IMAGE_TEXT, MAX_IMAGE_BYTES, OWN_FIELDS, Rest, fields_of, problem
 
@@ -50,10 +52,11 @@ class Endless:
 
 
 def hand_driven(rest: Rest, headers: dict[str, str], *chunks: bytes) -> tuple[int, int, int]:
-    """POST to /v1/read with these very headers, which no client would send: status, chunks taken, length of the answer."""
+    """POST to /v1/read with these very headers, which no client would send: status, chunks taken until then, length of the answer."""
 
     async def once() -> tuple[int, int, int]:
-        taken, sent = 0, []
+        taken, needed = 0, 0
+        sent: list[Any] = []
 
         async def receive() -> dict[str, Any]:
             nonlocal taken
@@ -63,6 +66,8 @@ def hand_driven(rest: Rest, headers: dict[str, str], *chunks: bytes) -> tuple[in
             return {"type": "http.request", "body": chunks[taken - 1], "more_body": taken < len(chunks)}
 
         async def send(message: Any) -> None:
+            nonlocal needed
+            needed = needed if sent else taken
             sent.append(message)
 
         scope = {
@@ -70,7 +75,7 @@ def hand_driven(rest: Rest, headers: dict[str, str], *chunks: bytes) -> tuple[in
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
         }  # fmt: skip
         await asyncio.wait_for(rest.application(scope, receive, send), 20)
-        return sent[0]["status"], taken, len(sent[1]["body"])
+        return sent[0]["status"], needed, len(sent[1]["body"])
 
     return asyncio.run(once())
 
@@ -94,10 +99,10 @@ def test_a_length_that_lies_changes_nothing(rest: Rest, length: str) -> None:
 def test_endless_bodies_are_cut_off(rest: Rest) -> None:
     body = Endless()
     problem(rest.raw("read", aiter(body)), 413, "request_too_large")
-    assert body.taken <= MOST_JSON + 20_000
+    assert body.taken <= MOST_JSON + MOST_DRAINED + 20_000
     body = Endless(b'--edge\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n')
     problem(rest.raw("read", aiter(body), BOUNDARY), 413, "image_too_large")
-    assert body.taken <= MOST_FORM + 20_000
+    assert body.taken <= MOST_FORM + MOST_DRAINED + 20_000
     assert not rest.fake.calls
 
 
@@ -244,6 +249,22 @@ def test_json_that_is_refused(rest: Rest, content: bytes, status: int) -> None:
     assert response.status_code in (status, 422), response.text[:300]
     problem(response, response.status_code, "invalid_request")
     assert not rest.fake.calls
+
+
+@pytest.mark.parametrize("value", ["{}", "[]", "7", '"a"', '{"a":[1,[2]]}'])
+def test_threat_27_wide_json_is_refused_before_it_is_made(rest: Rest, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    wide = with_image(f'"objects": [{",".join([value] * (MOST_VALUES + 1))}]')
+    many_keys = with_image(",".join(f'"{number}": {value}' for number in range(MOST_VALUES + 1)))
+    monkeypatch.setattr("service.transports.rest.bodies.from_json", None)
+    for content in (wide, many_keys):
+        body = problem(rest.raw("detect", content), 422, "invalid_request")
+        assert str(MOST_VALUES) in body["detail"]
+
+
+def test_a_prompt_of_marks_is_no_wide_json(rest: Rest) -> None:
+    for mark in ",[{":
+        assert rest.json("generate", {"prompt": mark * 8192}).status_code == 200
+    assert rest.json("detect", {"objects": ["," * 256] * 16}).status_code == 200
 
 
 def test_the_last_of_duplicate_keys_counts(rest: Rest) -> None:

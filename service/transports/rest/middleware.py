@@ -1,0 +1,66 @@
+"""What stands outermost: an answer that is given before its request was read whole still reaches the client."""
+
+import asyncio
+from contextlib import suppress
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MOST_DRAINED = 64_000_000
+"""Bytes of a body that are read away behind an early answer."""
+
+LONGEST_DRAIN = 5.0
+"""Seconds that this may take."""
+
+
+class Lingering:
+    """ASGI middleware: answers first, then reads a bounded rest of the body away, then lets the connection close.
+
+    A connection that is closed while bytes wait unread is reset, and the reset destroys the answer on its way to a client that sends
+    all before it reads: RFC 9112, section 9.6.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        unread, owed = _announces_body(Headers(scope=scope)), False
+
+        async def receive_noted() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = message.get("more_body", False)
+            return message
+
+        async def send_held(message: Message) -> None:
+            nonlocal owed
+            if unread and message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["connection"] = "close"
+            elif unread and not message.get("more_body", False):
+                # The server closes after the last message: that one waits until the body is out of the way.
+                owed = True
+                message = {**message, "more_body": True}
+            await send(message)
+
+        await self._app(scope, receive_noted, send_held)
+        if owed:
+            await _drain(receive)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _announces_body(headers: Headers) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+async def _drain(receive: Receive) -> None:
+    drained, more = 0, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LONGEST_DRAIN):
+            while more and drained < MOST_DRAINED:
+                message = await receive()
+                drained += len(message.get("body", b""))
+                more = message.get("more_body", False)
