@@ -64,7 +64,8 @@ async def read_body(request: Request, max_image_bytes: int) -> Body:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        most = max_image_bytes * 4 // 3 + OVERHEAD
+        # Twice what an image may have, so that one somewhat too large is told so, by name.
+        most = 2 * max_image_bytes * 4 // 3 + OVERHEAD
         return await _from_json(_limited(request, most, RequestTooLarge), max_image_bytes)
     if kind == "multipart/form-data":
         # A form that large can only be so by its file: other fields are cut off long before.

@@ -17,7 +17,7 @@ from service.transports.rest.openapi import REQUESTS
 from tests.transports.rest.service_fake import IMAGE, IMAGE_TEXT, MAX_IMAGE_BYTES, OWN_FIELDS, Rest, fields_of, problem
 
 BOUNDARY = "multipart/form-data; boundary=edge"
-MOST_JSON = MAX_IMAGE_BYTES * 4 // 3 + 1_000_000
+MOST_JSON = 2 * MAX_IMAGE_BYTES * 4 // 3 + 1_000_000
 MOST_FORM = MAX_IMAGE_BYTES + 1_000_000
 
 
