@@ -109,7 +109,7 @@ class VisitBook:
 
     def _close(self, scope: Scope, visit: Visit, status: int, seconds: float) -> None:
         # The route's template: a path as sent is a stranger's text.
-        route = getattr(scope.get("route"), "path", "(no such path)")
+        route = getattr(scope.get("route"), "path", "(other path)")
         trace = TRACE_PARENT.fullmatch(Headers(scope=scope).get("traceparent", ""))
         level = logging.ERROR if status == 500 else logging.DEBUG if route in QUIET else logging.INFO
         logger.log(
