@@ -88,7 +88,6 @@ class FakeModel:
         self.vocabulary = Vocabulary(2000, 3100, lambda tokens: " ".join(str(token) for token in tokens))
         self.resolution = resolution
         self.max_tokens = 1024
-        self.max_prompt_tokens = 64
         self.paints_masks = True
 
     def prepare(self, image: bytes, prefix: str, locations_allowed: bool) -> Prompt:

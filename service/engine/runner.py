@@ -61,14 +61,13 @@ class Vocabulary:
 class LoadedModel(Protocol):
     """A checkpoint in memory: its runner, and the work around it that needs the checkpoint's own files.
 
-    ``resolution`` is the side in pixels that every picture is squeezed to. ``max_prompt_tokens`` counts text only.
+    ``resolution`` is the side in pixels that every picture is squeezed to.
     ``paints_masks`` is false where the checkpoint came without a mask decoder.
     """
 
     vocabulary: Vocabulary
     resolution: int
     max_tokens: int
-    max_prompt_tokens: int
     paints_masks: bool
 
     @property

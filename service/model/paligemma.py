@@ -33,7 +33,6 @@ class PaliGemma:
         self.runner = TransformersRunner(checkpoint.model, size.slots, size.max_prompt_tokens + size.max_tokens)
         self.resolution = int(checkpoint.model.config.vision_config.image_size)
         self.max_tokens = size.max_tokens
-        self.max_prompt_tokens = size.max_prompt_tokens
         self._images = images
         self._encoder = PromptEncoder(checkpoint.processor.tokenizer, size.max_prompt_tokens)
         self.vocabulary = Vocabulary(self._encoder.first_location, self._encoder.first_segmentation, self._encoder.decode)

@@ -40,8 +40,6 @@ class TransformersRunner:
         self.slots = slots
         self.image_tokens = (vision.image_size // vision.patch_size) ** 2
         self.end_tokens = _end_tokens(model)
-        self.pixels_shape = (vision.num_channels, vision.image_size, vision.image_size)
-        self.max_text_tokens = max_text_tokens
         self._length = self.image_tokens + max_text_tokens
         self._window = cast("int | None", text.sliding_window) if text.model_type == "gemma2" else None
         self._softcap = cast("float | None", getattr(text, "final_logit_softcapping", None))
