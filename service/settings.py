@@ -36,6 +36,9 @@ class InstanceSettings(BaseModel):
     max_prompt_tokens: int = Field(default=256, ge=8, le=4096)
     max_tokens: int = Field(default=1024, ge=1, le=1024)
     mask_decoder: str | None = None
+    sliding_window: Literal["transformers", "reference"] = "transformers"
+    compile: bool = False
+    vision_cache_bytes: int = Field(default=256_000_000, ge=0)
 
 
 class Settings(BaseModel):

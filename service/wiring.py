@@ -15,13 +15,15 @@ from PIL import Image
 from service.engine.device_loop import DeviceLoop
 from service.engine.engine import Engine, EngineLimits
 from service.engine.runner import LoadedModel
+from service.engine.vision_cache import VisionCache
 from service.errors import Draining
 from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance, warm_up
 from service.model.images import ImageLimits, ImageReader
 from service.model.loading import Source, load, quiet_progress, resolution, set_threads
-from service.model.paligemma import PaliGemma, TableSize
+from service.model.paligemma import PaliGemma, ServingOptions
+from service.model.runner import SlidingWindow
 from service.observability.metrics import Metrics
 from service.settings import InstanceSettings, Settings
 from service.tasks.tasks import ALL_TASKS, Tasks
@@ -92,8 +94,10 @@ class PaliServe:
     def _instance(self, wanted: InstanceSettings, settings: Settings, limits: EngineLimits) -> Instance:
         began = time.monotonic()
         checkpoint = load(_source(wanted, settings))
-        size = TableSize(wanted.slots, wanted.max_prompt_tokens, wanted.max_tokens)
-        model: LoadedModel = PaliGemma(checkpoint, size, self.images)
+        options = ServingOptions(
+            wanted.slots, wanted.max_prompt_tokens, wanted.max_tokens, SlidingWindow(wanted.sliding_window), wanted.compile
+        )
+        model: LoadedModel = PaliGemma(checkpoint, options, self.images)
         description = ModelDescription(
             name=wanted.name,
             resolution=model.resolution,
@@ -114,7 +118,9 @@ class PaliServe:
             checkpoint.device,
             time.monotonic() - began,
         )
-        return Instance(description, model, Engine(wanted.name, model.runner, self._device, limits, self.metrics))
+        engine = Engine(wanted.name, model.runner, self._device, limits, self.metrics)
+        pictures = VisionCache(wanted.name, wanted.vision_cache_bytes, model.runner.feature_bytes, self.metrics)
+        return Instance(description, model, engine, pictures)
 
 
 def configured(settings: Settings) -> list[tuple[str, ...]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine.generation import Generation, Prompt
+from service.engine.generation import Generation, Picture, Prompt
 from service.engine.runner import Sampled, Vocabulary
 
 END = 1
@@ -28,6 +28,7 @@ class CountingRunner:
     def __init__(self, slots: int = 4, image_tokens: int = 4) -> None:
         self.slots = slots
         self.image_tokens = image_tokens
+        self.feature_bytes = 1000
         self.end_tokens = frozenset({END})
         self.log: list[tuple[object, ...]] = []
         self.entered = threading.Event()
@@ -37,25 +38,26 @@ class CountingRunner:
         self._rows: list[Generation | None] = [None] * slots
         self._written = [0] * slots
 
-    def encode(self, generations: Sequence[Generation]) -> object:
-        """Features are the pixels themselves."""
-        return [generation.prompt.pixels for generation in generations]
+    def encode(self, pixels: Sequence[object]) -> list[object]:
+        """Features tell the pixels they were made of."""
+        self.log.append(("encode", len(pixels)))
+        return [("features", each) for each in pixels]
 
-    def prefill(self, generations: Sequence[Generation], features: object, first_slot: int) -> Sampled:
+    def prefill(self, generations: Sequence[Generation], first_slot: int) -> Sampled:
         """See ``ModelRunner``."""
         self._enter("prefill", generations)
-        if features != [generation.prompt.pixels for generation in generations]:
-            raise AssertionError("the features handed to prefill are not those of its requests")
+        if any(generation.prompt.picture.features is None for generation in generations):
+            raise AssertionError("a picture was not encoded before the prefill")
         self.log.append(("prefill", len(generations), first_slot))
         for slot, generation in enumerate(generations, start=first_slot):
             self._rows[slot], self._written[slot] = generation, 0
         return self._next(range(first_slot, first_slot + len(generations)))
 
-    def decode(self, live: int) -> Sampled:
+    def decode(self, slots: range) -> Sampled:
         """See ``ModelRunner``."""
-        self._enter("decode", [row for row in self._rows[:live] if row is not None])
-        self.log.append(("decode", live))
-        return self._next(range(live))
+        self._enter("decode", [row for row in self._rows[slots.start : slots.stop] if row is not None])
+        self.log.append(("decode", len(slots)))
+        return self._next(slots)
 
     def move(self, source: int, target: int) -> None:
         """See ``ModelRunner``."""
@@ -90,9 +92,13 @@ class FakeModel:
         self.max_tokens = 1024
         self.paints_masks = True
 
-    def prepare(self, image: bytes, prefix: str, locations_allowed: bool) -> Prompt:
+    def picture(self, image: bytes) -> Picture:
+        """The pixels are the bytes themselves."""
+        return Picture(image, (64, 48))
+
+    def tokens(self, prefix: str, locations_allowed: bool) -> tuple[int, ...]:
         """The answer will have as many tokens as the prefix has words, counting on from 100."""
-        return Prompt(image, (len(prefix.split()), 100), (64, 48))
+        return (len(prefix.split()), 100)
 
     def paint_masks(
         self, codes: Sequence[tuple[int, ...]], boxes: Sequence[tuple[float, float, float, float]], image_size: tuple[int, int]
@@ -103,7 +109,7 @@ class FakeModel:
 
 def generation(answer: int, last: int = 100, max_tokens: int = 1000, deadline: float | None = None) -> Generation:
     """A generation that the fake answers with ``answer`` tokens, counting on from ``last``."""
-    return Generation(Prompt(f"pixels of {last}", (answer, last), (64, 48)), max_tokens, deadline=deadline)
+    return Generation(Prompt(Picture(f"pixels of {last}", (64, 48)), (answer, last)), max_tokens, deadline=deadline)
 
 
 class SilentObserver:
@@ -112,10 +118,20 @@ class SilentObserver:
     def __init__(self) -> None:
         self.queue: tuple[str, int, int] | None = None
         self.batches: list[tuple[str, int]] = []
+        self.asked: list[bool] = []
+        self.held_bytes = 0
 
     def queue_changed(self, instance: str, waiting: int, running: int) -> None:
         """See ``QueueObserver``."""
         self.queue = (instance, waiting, running)
+
+    def vision_cache_asked(self, instance: str, hit: bool) -> None:
+        """See ``CacheObserver``."""
+        self.asked.append(hit)
+
+    def vision_cache_changed(self, instance: str, held_bytes: int) -> None:
+        """See ``CacheObserver``."""
+        self.held_bytes = held_bytes
 
     def batch_ran(self, phase: str, size: int) -> None:
         """See ``StepObserver``."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
-from service.engine.generation import Generation, Prompt
+from service.engine.generation import Generation, Picture, Prompt
 
 SIDE = 56
 IMAGE_TOKENS = 16
@@ -69,7 +69,7 @@ def random_generations(count: int, seed: int, longest_prompt: int = 24, most_tok
     generations = []
     for index in range(count):
         words = [chance.randrange(100, VOCABULARY - 10) for _ in range(chance.randint(0, longest_prompt - 2))]
-        prompt = Prompt(pictures[index % len(pictures)], (2, *words, 50), (SIDE, SIDE))
+        prompt = Prompt(Picture(pictures[index % len(pictures)], (SIDE, SIDE)), (2, *words, 50))
         generations.append(Generation(prompt, max_tokens=chance.randint(1, most_tokens)))
     return generations
 
@@ -91,7 +91,7 @@ def reference(model: PaliGemmaForConditionalGeneration, generation: Generation, 
     ids = torch.tensor([[image] * count + list(generation.prompt.tokens)])
     output = model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), token_type_ids=torch.zeros_like(ids),
-        pixel_values=torch.from_numpy(np.asarray(generation.prompt.pixels))[None], max_new_tokens=generation.max_tokens,
+        pixel_values=torch.from_numpy(np.asarray(generation.prompt.picture.pixels))[None], max_new_tokens=generation.max_tokens,
         do_sample=False, output_logits=True, return_dict_in_generate=True,
     )  # fmt: skip
     tokens = output.sequences[0, ids.shape[1] :].tolist()

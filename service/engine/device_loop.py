@@ -36,11 +36,16 @@ class Report:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """One instance's scheduler and runner, and where its reports go (called on the device thread, once per step)."""
+    """One instance's scheduler and runner, and where its reports go (called on the device thread, once per step).
+
+    ``spent`` is the device time it had, in seconds for each of its requests.
+    """
 
     scheduler: Scheduler
     runner: ModelRunner
     notify: Callable[[Report], None]
+    spent: float = 0.0
+    was_idle: bool = True
 
 
 class DeviceLoop:
@@ -52,6 +57,7 @@ class DeviceLoop:
         self._mailbox: SimpleQueue[Message] = SimpleQueue()
         self._lanes: list[Lane] = []
         self._stopping = False
+        self._least_spent = 0.0
         self._step_began: float | None = None
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
@@ -83,17 +89,32 @@ class DeviceLoop:
     def _run(self) -> None:
         while True:
             self._read_mail()
-            busy = [lane for lane in self._lanes if lane.scheduler.busy]
-            if not busy and self._stopping:
-                return
-            for lane in busy:
-                self._step_began = self._clock()
-                self._step(lane)
-                self._step_began = None
-                self._read_mail(wait=False)
+            lane = self._next_lane()
+            if lane is None:
+                if self._stopping:
+                    return
+                continue
+            load = lane.scheduler.load
+            self._step_began = began = self._clock()
+            self._step(lane)
+            self._step_began = None
+            lane.spent += (self._clock() - began) / load
 
-    def _read_mail(self, wait: bool = True) -> None:
-        idle = wait and not self._stopping and not any(lane.scheduler.busy for lane in self._lanes)
+    def _next_lane(self) -> Lane | None:
+        """The busy lane whose requests had the least device time each: so every request gets the same share, and none starves.
+
+        A lane that was idle starts where the others are: it neither owes nor has saved anything.
+        """
+        busy = [lane for lane in self._lanes if lane.scheduler.load]
+        self._least_spent = min((lane.spent for lane in busy if not lane.was_idle), default=self._least_spent)
+        for lane in self._lanes:
+            if lane.was_idle and lane.scheduler.load:
+                lane.spent = max(lane.spent, self._least_spent)
+            lane.was_idle = not lane.scheduler.load
+        return min(busy, key=lambda lane: lane.spent, default=None)
+
+    def _read_mail(self) -> None:
+        idle = not self._stopping and not any(lane.scheduler.load for lane in self._lanes)
         try:
             self._mailbox.get(block=idle)()
             while True:
@@ -108,29 +129,53 @@ class DeviceLoop:
         try:
             for source, target in moves:
                 lane.runner.move(source, target)
-            if batch is not None:
-                sampled = self._run_batch(lane.runner, batch, report)
-                report.ended.extend(lane.scheduler.record(batch, sampled, self._clock()))
         except Exception:
-            logger.exception("a step failed")
-            # After a failed move nobody's row can be trusted.
-            lost = batch.requests if batch is not None and not moves else lane.scheduler.live
-            report.ended.extend(lane.scheduler.fail(lost))
+            logger.exception("a slot could not be moved")
+            # Nobody's row can be trusted any more, and who was about to join sits behind them.
+            report.ended += lane.scheduler.fail(lane.scheduler.live)
+        else:
+            if batch is not None:
+                self._run_batch(lane, batch, report)
         if report:
             lane.notify(report)
-        if batch is not None:
-            self._observer.batch_ran(type(batch).__name__.lower(), len(batch.requests))
 
-    def _run_batch(self, runner: ModelRunner, batch: Prefill | Decode, report: Report) -> Sampled:
-        if isinstance(batch, Decode):
-            return runner.decode(len(batch.requests))
+    def _run_batch(self, lane: Lane, batch: Prefill | Decode, report: Report) -> None:
+        """Run it and record what came of it. What fails together is tried again in halves, until it works or one fails alone."""
+        if isinstance(batch, Prefill):
+            report.started += self._start(batch)
+        try:
+            sampled = self._prefill(lane.runner, batch) if isinstance(batch, Prefill) else lane.runner.decode(batch.slots)
+        except Exception:
+            logger.exception("a step of %d requests failed", len(batch.requests))
+            if len(batch.requests) == 1:
+                report.ended += lane.scheduler.fail(batch.requests)
+                return
+        else:
+            report.ended += lane.scheduler.record(batch, sampled, self._clock())
+            self._observer.batch_ran(type(batch).__name__.lower(), len(batch.requests))
+            return
+        # Out here, because the error above holds on to the memory that the halves need.
+        for half in batch.halves():
+            self._run_batch(lane, half, report)
+
+    def _start(self, batch: Prefill) -> list[Request]:
+        """Mark the beginning of those who had not begun."""
+        fresh = [request for request in batch.requests if request.started is None]
+        for request in fresh:
+            request.started = self._clock()
+        return fresh
+
+    def _prefill(self, runner: ModelRunner, batch: Prefill) -> Sampled:
+        """Encode each picture that nobody has encoded yet, once, and fill the slots."""
         began = self._clock()
-        for request in batch.requests:
-            request.started = began
-        report.started.extend(batch.requests)
-        generations = [request.generation for request in batch.requests]
-        features = runner.encode(generations)
-        vision = self._clock() - began
-        for request in batch.requests:
-            request.vision = vision
-        return runner.prefill(generations, features, batch.first_slot)
+        raw = [request for request in batch.requests if request.generation.prompt.picture.features is None]
+        pictures = list({id(request.generation.prompt.picture): request.generation.prompt.picture for request in raw}.values())
+        if pictures:
+            features = runner.encode([picture.pixels for picture in pictures])
+            for picture, encoded in zip(pictures, features, strict=True):
+                picture.features, picture.pixels = encoded, None
+            self._observer.batch_ran("vision", len(pictures))
+            vision = self._clock() - began
+            for request in raw:
+                request.vision = vision
+        return runner.prefill([request.generation for request in batch.requests], batch.first_slot)

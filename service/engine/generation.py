@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from service.engine.grammar import Grammar
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -21,26 +23,38 @@ class Sampling:
 GREEDY = Sampling()
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """An image and a prefix made ready for the model.
+@dataclass(slots=True, eq=False)
+class Picture:
+    """A picture made ready for the model; one object for all requests that show it, so that it is encoded once.
 
-    ``pixels`` belongs to the runner; the engine only hands it on. ``tokens`` is the text after the image tokens: bos, prefix, newline.
-    ``image_size`` is (width, height) of the picture as sent, after EXIF orientation.
+    ``pixels`` and ``features`` belong to the runner; the device thread puts the features in place of the pixels.
+    ``size`` is (width, height) of the picture as sent, after EXIF orientation.
     """
 
     pixels: object
+    size: tuple[int, int]
+    features: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A picture and a prefix made ready for the model. ``tokens`` is the text after the image tokens: bos, prefix, newline."""
+
+    picture: Picture
     tokens: tuple[int, ...]
-    image_size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One prompt to be continued by at most ``max_tokens`` tokens. ``deadline`` is on the engine's clock, in seconds."""
+    """One prompt to be continued by at most ``max_tokens`` tokens, within ``grammar`` where there is one.
+
+    ``deadline`` is on the engine's clock, in seconds.
+    """
 
     prompt: Prompt
     max_tokens: int
     sampling: Sampling = GREEDY
+    grammar: Grammar | None = None
     deadline: float | None = None
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine.generation import Generation, Prompt
+from service.engine.generation import Generation, Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +22,25 @@ class ModelRunner(Protocol):
     """Runs batches over a table of ``slots`` rows. Called from the device thread only.
 
     The live rows are always 0..n-1: a prefill appends rows behind them, ``move`` fills a hole with the last row.
-    ``image_tokens`` is the number of tokens one picture takes; ``end_tokens`` end a generation and are not part of it.
+    ``image_tokens`` is the number of tokens one picture takes, ``feature_bytes`` the size of its encoded features; ``end_tokens`` end a
+    generation and are not part of it.
     """
 
     slots: int
     image_tokens: int
+    feature_bytes: int
     end_tokens: frozenset[int]
 
-    def encode(self, generations: Sequence[Generation]) -> object:
-        """Run the vision tower over the images of a batch. The answer is handed to ``prefill`` as it is."""
+    def encode(self, pixels: Sequence[object]) -> Sequence[object]:
+        """Run the vision tower over a batch of pictures' pixels; the features of each, ``feature_bytes`` large."""
         ...
 
-    def prefill(self, generations: Sequence[Generation], features: object, first_slot: int) -> Sampled:
-        """Write the prompts into the slots from ``first_slot`` on and choose the first token of each."""
+    def prefill(self, generations: Sequence[Generation], first_slot: int) -> Sampled:
+        """Write the prompts, whose pictures have their features, into the slots from ``first_slot`` on; choose the first token of each."""
         ...
 
-    def decode(self, live: int) -> Sampled:
-        """One more token for each of the slots 0..live-1, after the token chosen for it last."""
+    def decode(self, slots: range) -> Sampled:
+        """One more token for each of ``slots``, after the token chosen for it last. A step that failed may be asked for again."""
         ...
 
     def move(self, source: int, target: int) -> None:
@@ -75,11 +77,12 @@ class LoadedModel(Protocol):
         """The slots."""
         ...
 
-    def prepare(self, image: bytes, prefix: str, locations_allowed: bool) -> Prompt:
-        """Decode and resize the image, encode the prefix. Slow: meant for a worker thread.
+    def picture(self, image: bytes) -> Picture:
+        """Decode and resize an image. Slow: meant for a worker thread. Errors: InvalidImage, ImageTooLarge."""
+        ...
 
-        Errors: InvalidImage, ImageTooLarge, PromptTooLong, InvalidRequest (control tokens in the prefix).
-        """
+    def tokens(self, prefix: str, locations_allowed: bool) -> tuple[int, ...]:
+        """Encode a prefix. Errors: PromptTooLong, InvalidRequest (control tokens in the prefix)."""
         ...
 
     def paint_masks(

@@ -2,7 +2,8 @@
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from service.engine.generation import FinishReason, Generated
 from service.engine.request import Phase, Request
@@ -12,18 +13,32 @@ from service.errors import DeadlineExceeded, GenerationFailed
 
 
 @dataclass(frozen=True, slots=True)
-class Prefill:
-    """New requests for the slots from ``first_slot`` on."""
+class Batch:
+    """Requests that a step works on together, in the slots from ``first_slot`` on."""
 
     requests: list[Request]
-    first_slot: int
+    first_slot: int = 0
+
+    @property
+    def slots(self) -> range:
+        """Where they sit."""
+        return range(self.first_slot, self.first_slot + len(self.requests))
+
+    def halves(self) -> tuple[Self, Self]:
+        """The same work in two batches."""
+        middle = len(self.requests) // 2
+        first, second = self.requests[:middle], self.requests[middle:]
+        return replace(self, requests=first), replace(self, requests=second, first_slot=self.first_slot + middle)
 
 
 @dataclass(frozen=True, slots=True)
-class Decode:
-    """One more token for everyone who is live, in the order of their slots."""
+class Prefill(Batch):
+    """New requests."""
 
-    requests: list[Request]
+
+@dataclass(frozen=True, slots=True)
+class Decode(Batch):
+    """One more token each, for those who are live."""
 
 
 class Scheduler:
@@ -42,9 +57,9 @@ class Scheduler:
         self._decode_is_due = False
 
     @property
-    def busy(self) -> bool:
-        """Whether a step would have something to do."""
-        return bool(self._waiting or self._table.live)
+    def load(self) -> int:
+        """Requests that wait or are live; 0 when a step would have nothing to do."""
+        return len(self._waiting) + len(self._table.live)
 
     def add(self, request: Request) -> None:
         """Queue a request."""
@@ -110,16 +125,16 @@ class Scheduler:
 
     def _admit(self) -> list[Request]:
         requests: list[Request] = []
-        longest = 0
+        tokens = 0
         while self._waiting and len(requests) < self._table.free:
-            # Rows are padded to the longest, so that is what each of them costs.
-            longest = max(longest, self._image_tokens + len(self._waiting[0].generation.prompt.tokens))
-            if requests and longest * (len(requests) + 1) > self._prefill_tokens:
+            tokens += self._image_tokens + len(self._waiting[0].generation.prompt.tokens)
+            if requests and tokens > self._prefill_tokens:
                 break
             request = self._waiting.popleft()
             request.phase = Phase.RUNNING
             requests.append(request)
-        return requests
+        # Prompts of one length side by side are attended to in one piece.
+        return sorted(requests, key=lambda request: len(request.generation.prompt.tokens))
 
     @staticmethod
     def _end(request: Request, outcome: Generated | GenerationFailed) -> None:

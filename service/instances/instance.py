@@ -5,8 +5,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from service.engine.engine import Engine
-from service.engine.generation import Generation
+from service.engine.generation import Generation, Prompt
 from service.engine.runner import LoadedModel
+from service.engine.vision_cache import VisionCache
 from service.instances.description import ModelDescription
 
 
@@ -17,6 +18,7 @@ class Instance:
     description: ModelDescription
     model: LoadedModel
     engine: Engine
+    pictures: VisionCache
 
     @property
     def name(self) -> str:
@@ -26,6 +28,6 @@ class Instance:
 
 async def warm_up(instance: Instance, picture: bytes, workers: Executor) -> None:
     """Run one request through preprocessing, vision, prefill and decode, so that the first caller does not wait for first-time work."""
-    prompt = await asyncio.get_running_loop().run_in_executor(workers, instance.model.prepare, picture, "caption en", False)
+    made = await asyncio.get_running_loop().run_in_executor(workers, instance.model.picture, picture)
     with instance.engine.reserve(deadline=float("inf")) as place:
-        await place.run(Generation(prompt, max_tokens=4))
+        await place.run(Generation(Prompt(made, instance.model.tokens("caption en", False)), max_tokens=4))

@@ -1,46 +1,26 @@
-"""Attention over slots, as an attention function that transformers' own modules call."""
-
-from typing import Any
+"""Attention with grouped query heads, over keys that every query of a row may see alike."""
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from transformers import AttentionInterface
-
-NAME = "paliserve_slots"
+from torch import Tensor
+from torch.nn import functional as F
 
 
-def attend(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Attention whose mask depends on the key alone, which holds for a bidirectional prefill and for a decode step alike.
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float, softcap: float | None) -> Tensor:
+    """Mix values for ``query`` [rows, queries, heads, dim]; the same shape comes back.
 
-    ``query`` [rows, heads, positions, dim]; ``key`` and ``value`` [rows, KV heads, keys, dim]; ``attention_mask`` bool [rows, 1, 1, keys],
-    true where a key may be seen; None when all may. Returns [rows, positions, heads, dim].
-    The query heads of one KV head are folded into the positions, so that K and V are never repeated.
-    ``softcap`` bounds the scores by tanh, as Gemma 2 does.
+    ``key`` and ``value`` [rows, KV heads, keys, dim]. ``bias`` [rows, 1, 1, keys] is added to the scores: 0, or -inf where a key may not be
+    seen; None where all may. That is all a prefix-LM needs: a prefix is seen by all of itself, and a decode step has one query.
+    The query heads of one KV head stand among the queries, so that K and V are never repeated.
+    ``softcap`` bounds the scores by tanh, as Gemma 2 does (arXiv 2408.00118, section 2); no fused kernel of torch's has it.
     """
-    rows, heads, positions, dim = query.shape
+    rows, queries, heads, dim = query.shape
     kv_heads = key.shape[1]
-    folded = query.reshape(rows, kv_heads, heads // kv_heads * positions, dim)
+    grouped = query.reshape(rows, queries, kv_heads, heads // kv_heads, dim).transpose(1, 2).reshape(rows, kv_heads, -1, dim)
     if softcap is None:
-        mixed = F.scaled_dot_product_attention(folded, key, value, attn_mask=attention_mask, scale=scaling)
+        mixed = F.scaled_dot_product_attention(grouped, key, value, attn_mask=bias, scale=scale)
     else:
-        scores = torch.matmul(folded, key.transpose(2, 3)) * (dim**-0.5 if scaling is None else scaling)
-        scores = torch.tanh(scores / softcap) * softcap
-        if attention_mask is not None:
-            scores = scores.masked_fill(~attention_mask, float("-inf"))
+        scores = torch.tanh(torch.matmul(grouped, key.transpose(2, 3)) * (scale / softcap)) * softcap
+        if bias is not None:
+            scores = scores + bias
         mixed = torch.matmul(torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype), value)
-    return mixed.view(rows, heads, positions, dim).transpose(1, 2).contiguous(), None
-
-
-def register() -> None:
-    """Make the function known to transformers under ``NAME``."""
-    AttentionInterface.register(NAME, attend)
+    return mixed.view(rows, kv_heads, queries, heads // kv_heads, dim).transpose(1, 2).reshape(rows, queries, heads, dim)

@@ -1,6 +1,10 @@
-"""The engine's ``ModelRunner`` over transformers' own, unmodified PaliGemma modules."""
+"""The engine's ``ModelRunner`` over the weights of transformers' PaliGemma modules."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby
 from typing import cast
 
 import numpy as np
@@ -10,120 +14,188 @@ from transformers import PaliGemmaForConditionalGeneration
 
 from service.engine.generation import GREEDY, Generation
 from service.engine.runner import Sampled
-from service.model import attention
-from service.model.sampling import Sampler, sample
-from service.model.slot_cache import SlotCache
+from service.model.decoder import Decoder, Span, StepRows
+from service.model.graphs import DecodeGraphs, doubling
+from service.model.key_values import KeyValueTable
+from service.model.sampling import Choosing, TokenMasks, choose
+from service.model.vision import VisionEncoder
+
+logger = logging.getLogger(__name__)
 
 READ_STEP = 32
 """Positions read in a decode step are rounded up to this, so that shapes repeat."""
+FIRST_READ = 64
+"""The smallest decode graph reads the image and this many positions more."""
 
 
-class TransformersRunner:
-    """Slots over a static KV table. What the modules see in each phase:
+class SlidingWindow(StrEnum):
+    """What Gemma 2's sliding layers see in a decode step.
 
-        prefill   image image … bos prefix newline (padding)     every real key, for every query: the prefix is bidirectional
-        decode    the last token                                 every key its row has written so far: the suffix is causal
-
-    So the mask of either phase depends on the key alone. Positions count from 1, as transformers' PaliGemma does.
-    In Gemma 2's sliding layers a decode step sees the last ``sliding_window`` keys; the prefill sees all, as in transformers.
+    ``TRANSFORMERS``: the last ``sliding_window`` keys, as transformers does. ``REFERENCE``: all keys, as big_vision trained and evaluated
+    PaliGemma 2. They differ where image, prompt and answer are longer than the window: at 896 pixels only.
     """
 
-    def __init__(self, model: PaliGemmaForConditionalGeneration, slots: int, max_text_tokens: int) -> None:
-        """``max_text_tokens``: prompt and answer together, per slot."""
-        attention.register()
-        # The masks are ours and the vision tower's attention is plain.
-        model.set_attn_implementation({"text_config": attention.NAME, "vision_config": "sdpa"})
-        self._model = model.eval()
+    TRANSFORMERS = "transformers"
+    REFERENCE = "reference"
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerOptions:
+    """``slots`` rows of at most ``max_text_tokens`` (prompt and answer together) each.
+
+    ``graphs``: decode in CUDA graphs where the device has them. ``compile``: fuse the decoder's small operations by torch.compile, which
+    takes minutes at the start and a C++ compiler on a CPU.
+    """
+
+    slots: int
+    max_text_tokens: int
+    sliding_window: SlidingWindow = SlidingWindow.TRANSFORMERS
+    graphs: bool = True
+    compile: bool = False
+
+
+class PaliGemmaRunner:
+    """Slots over a static KV table. What the decoder sees in each phase:
+
+    prefill   image image … bos prefix newline     every token sees every other: the prefix is bidirectional
+    decode    the last token                       sees every key its row has written so far: the suffix is causal
+    """
+
+    def __init__(
+        self, model: PaliGemmaForConditionalGeneration, options: RunnerOptions, threads: Callable[[], int] = torch.get_num_threads
+    ) -> None:
+        """``threads`` tells before each step how many threads it may use on a CPU."""
+        model.eval()
+        self._threads, self._threads_used = threads, 0
         text, vision = model.config.text_config, model.config.vision_config
         self._device: torch.device = model.device
         self._dtype: torch.dtype = model.dtype
-        self.slots = slots
+        self.slots = options.slots
         self.image_tokens = (vision.image_size // vision.patch_size) ** 2
+        self.feature_bytes = self.image_tokens * text.hidden_size * self._dtype.itemsize
         self.end_tokens = _end_tokens(model)
-        self._length = self.image_tokens + max_text_tokens
-        self._window = cast("int | None", text.sliding_window) if text.model_type == "gemma2" else None
+        self._length = self.image_tokens + options.max_text_tokens
         self._softcap = cast("float | None", getattr(text, "final_logit_softcapping", None))
-        self._cache = SlotCache(text, slots, self._length, self._dtype, self._device)
-        self._counting = torch.arange(max(slots, self._length) + 1, device=self._device)
-        self._tokens = torch.zeros(slots, dtype=torch.long, device=self._device)
-        self._lengths = [0] * slots
-        self._samplers = [Sampler(GREEDY) for _ in range(slots)]
+        slides = text.model_type == "gemma2" and options.sliding_window is SlidingWindow.TRANSFORMERS
+        self._window = cast("int | None", text.sliding_window) if slides else None
+        row = (text.num_key_value_heads, self._length, text.head_dim)
+        self._table = KeyValueTable(text.num_hidden_layers, options.slots, row, self._dtype, self._device)
+        with torch.inference_mode():
+            self._vision = VisionEncoder(model)
+            self._decoder = Decoder(model, self._table, self._length)
+        self._embed, self._head = model.get_input_embeddings(), model.lm_head
+        self._numbers = torch.arange(max(options.slots, self._length), device=self._device)
+        self._masks = TokenMasks(self._head.weight.shape[0], self._device)
+        # The last token and the next position of each slot, where the device finds them.
+        self._tokens = torch.zeros(options.slots, dtype=torch.long, device=self._device)
+        self._positions = torch.zeros(options.slots, dtype=torch.long, device=self._device)
+        self._lengths = [0] * options.slots
+        self._choosing = [Choosing(GREEDY, None) for _ in range(options.slots)]
+        self._step = torch.compile(self._decode_logits, dynamic=None) if options.compile else self._decode_logits
+        self._graphs = self._record() if options.graphs and self._device.type == "cuda" else None
 
     @torch.inference_mode()
-    def encode(self, generations: Sequence[Generation]) -> Tensor:
-        """Image features [images, image tokens, hidden size] of pixels [3, side, side] each."""
-        pixels = np.stack([cast("np.ndarray", generation.prompt.pixels) for generation in generations])
-        features = self._model.get_image_features(torch.from_numpy(pixels).to(self._device, self._dtype))
-        return cast(Tensor, features.pooler_output)
+    def encode(self, pixels: Sequence[object]) -> list[object]:
+        """Image features [image tokens, hidden size] of pixels float32 [3, side, side]."""
+        self._use_threads()
+        batch = torch.from_numpy(np.stack([cast("np.ndarray", each) for each in pixels]))
+        features = self._vision(batch.to(self._device, self._dtype))
+        # Copies, because a feature that is kept must not keep its whole batch.
+        return [each.clone() for each in features]
 
     @torch.inference_mode()
-    def prefill(self, generations: Sequence[Generation], features: object, first_slot: int) -> Sampled:
-        """See ``ModelRunner``. Prompts of different lengths are padded on the right; padding is masked and later overwritten."""
-        texts = [generation.prompt.tokens for generation in generations]
-        longest = max(len(text) for text in texts)
-        ids = torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts], device=self._device)
-        embedded = torch.cat([cast(Tensor, features).to(self._dtype), self._model.get_input_embeddings()(ids)], dim=1)
-        rows, positions = embedded.shape[:2]
-        lengths = torch.tensor([self.image_tokens + len(text) for text in texts], device=self._device)
-        mask = None
-        if any(len(text) < longest for text in texts):
-            mask = (self._counting[:positions] < lengths[:, None])[:, None, None]
-        plan = self._cache.plan
-        plan.prefilling, plan.first_row, plan.rows, plan.read = True, first_slot, rows, positions
-        hidden = self._decoder(embedded, self._counting[1 : positions + 1][None], mask, mask)
-        logits = self._logits(hidden[self._counting[:rows], lengths - 1])
-        for row, generation in enumerate(generations):
-            self._samplers[first_slot + row] = Sampler(generation.sampling)
-            self._lengths[first_slot + row] = self.image_tokens + len(texts[row])
-        return self._sample(logits, first_slot)
+    def prefill(self, generations: Sequence[Generation], first_slot: int) -> Sampled:
+        """See ``ModelRunner``. Neighbours of equal length are attended to in one piece."""
+        lengths = [self.image_tokens + len(generation.prompt.tokens) for generation in generations]
+        self._use_threads()
+        spans, slot = [], first_slot
+        for length, alike in groupby(lengths):
+            spans.append(Span(slot, len(list(alike)), length))
+            slot += spans[-1].rows
+        logits = self._logits(self._decoder.prefill(self._packed(generations), spans))
+        choosing = [Choosing.of(generation) for generation in generations]
+        slots = slice(first_slot, first_slot + len(generations))
+        self._choosing[slots], self._lengths[slots] = choosing, lengths
+        self._positions[slots] = torch.tensor(lengths).to(self._device)
+        return self._choose(logits, slots)
 
     @torch.inference_mode()
-    def decode(self, live: int) -> Sampled:
+    def decode(self, slots: range) -> Sampled:
         """See ``ModelRunner``."""
-        lengths = torch.tensor(self._lengths[:live], device=self._device)
-        read = min(-(-(max(self._lengths[:live]) + 1) // READ_STEP) * READ_STEP, self._length)
-        plan = self._cache.plan
-        plan.prefilling, plan.rows, plan.read = False, live, read
-        plan.positions, plan.row_numbers = lengths, self._counting[:live]
-        keys = self._counting[:read]
-        mask = (keys <= lengths[:, None])[:, None, None]
-        sliding = mask
-        if self._window is not None:
-            sliding = mask & (keys > (lengths - self._window)[:, None])[:, None, None]
-        embedded = self._model.get_input_embeddings()(self._tokens[:live, None])
-        hidden = self._decoder(embedded, (lengths + 1)[:, None], mask, sliding)
-        for row in range(live):
-            self._lengths[row] += 1
-        return self._sample(self._logits(hidden[:, -1]), 0)
+        read = max(self._lengths[slots.start : slots.stop]) + 1
+        rows = slice(slots.start, slots.stop)
+        if self._graphs is not None and slots.start == 0:
+            logits = self._graphs.run(slots.stop, read)
+        else:
+            self._use_threads()
+            logits = self._step(rows, min(-(-read // READ_STEP) * READ_STEP, self._length))
+        sampled = self._choose(logits, rows)
+        self._positions[rows] += 1
+        for slot in slots:
+            self._lengths[slot] += 1
+        return sampled
 
     @torch.inference_mode()
     def move(self, source: int, target: int) -> None:
         """See ``ModelRunner``."""
-        self._cache.move(source, target, self._lengths[source])
-        self._tokens[target] = self._tokens[source]
-        self._lengths[target] = self._lengths[source]
-        self._samplers[target] = self._samplers[source]
+        self._table.move(source, target, self._lengths[source])
+        for column in (self._tokens, self._positions):
+            column[target] = column[source]
+        self._lengths[target], self._choosing[target] = self._lengths[source], self._choosing[source]
 
-    def _decoder(self, embedded: Tensor, positions: Tensor, mask: Tensor | None, sliding: Tensor | None) -> Tensor:
-        """Hidden states [rows, positions, hidden size] of the language model."""
-        masks = mask if self._window is None else {"full_attention": mask, "sliding_attention": sliding}
-        output = self._model.model.language_model(
-            inputs_embeds=embedded, position_ids=positions, attention_mask=masks, past_key_values=self._cache, use_cache=True
-        )
-        return cast(Tensor, output.last_hidden_state)
+    def _packed(self, generations: Sequence[Generation]) -> Tensor:
+        """Image features and embedded words of all prompts, one prompt behind the other: [tokens of all, hidden size]."""
+        lengths = [len(generation.prompt.tokens) for generation in generations]
+        words = torch.tensor([token for generation in generations for token in generation.prompt.tokens]).to(self._device)
+        images = [cast(Tensor, generation.prompt.picture.features) for generation in generations]
+        texts = torch.split(self._embed(words), lengths)
+        return torch.cat([piece for pair in zip(images, texts, strict=True) for piece in pair])
+
+    def _decode_logits(self, slots: slice, read: int) -> Tensor:
+        """Logits [rows, vocabulary] behind the last tokens of a run of slots."""
+        positions = self._positions[slots]
+        keys = self._numbers[:read]
+        bias = torch.zeros((len(positions), read), dtype=self._dtype, device=self._device)
+        bias = bias.masked_fill(keys > positions[:, None], float("-inf"))
+        sliding = bias
+        if self._window is not None:
+            sliding = bias.masked_fill(keys <= positions[:, None] - self._window, float("-inf"))
+        rows = StepRows(slots, self._numbers[slots], positions, bias[:, None, None], sliding[:, None, None])
+        return self._logits(self._decoder.decode(self._embed(self._tokens[slots]), rows))
 
     def _logits(self, hidden: Tensor) -> Tensor:
         """Logits [rows, vocabulary] of hidden states [rows, hidden size]."""
-        logits = self._model.lm_head(hidden)
+        logits = self._head(hidden)
         if self._softcap is not None:
             logits = torch.tanh(logits / self._softcap) * self._softcap
         return cast(Tensor, logits)
 
-    def _sample(self, logits: Tensor, first_slot: int) -> Sampled:
-        slots = slice(first_slot, first_slot + logits.shape[0])
-        sampled = sample(logits, self._samplers[slots])
-        self._tokens[slots] = torch.tensor(sampled.tokens, device=self._device)
+    def _choose(self, logits: Tensor, slots: slice) -> Sampled:
+        choosing = self._choosing[slots]
+        tokens, probabilities = choose(logits, choosing, self._masks)
+        # One copy to the host; float32 holds every token id below 2^24 exactly.
+        chosen, sure = torch.stack([tokens.float(), probabilities]).tolist()
+        self._tokens[slots] = tokens
+        sampled = Sampled([int(token) for token in chosen], sure)
+        for each, token in zip(choosing, sampled.tokens, strict=True):
+            each.advance(token, self.end_tokens)
         return sampled
+
+    def _use_threads(self) -> None:
+        """Share each operation among as many threads as this process may use at the moment."""
+        count = self._threads()
+        if count != self._threads_used:
+            torch.set_num_threads(count)
+            self._threads_used = count
+
+    @torch.inference_mode()
+    def _record(self) -> DecodeGraphs | None:
+        reads = doubling(min(self.image_tokens + FIRST_READ, self._length), self._length)
+        try:
+            return DecodeGraphs(lambda rows, read: self._step(slice(0, rows), read), doubling(1, self.slots), reads)
+        except RuntimeError:
+            logger.exception("decode graphs cannot be recorded here; every step launches its operations one by one")
+            return None
 
 
 def _end_tokens(model: PaliGemmaForConditionalGeneration) -> frozenset[int]:

@@ -25,6 +25,12 @@ class Metrics:
         self._waiting = Gauge("paliserve_requests_waiting", "Requests that hold a place in the queue", ["instance"], registry=registry)
         self._running = Gauge("paliserve_requests_running", "Requests that hold a slot", ["instance"], registry=registry)
         self._batch = Histogram("paliserve_batch_size", "Rows of a step", ["phase"], buckets=ROWS, registry=registry)
+        self._cache_asked = Counter(
+            "paliserve_vision_cache_requests", "Pictures looked up in the vision cache", ["instance", "outcome"], registry=registry
+        )
+        self._cache_bytes = Gauge(
+            "paliserve_vision_cache_bytes", "Image features held by the vision cache", ["instance"], registry=registry
+        )
         self._image_tokens = Counter("paliserve_image_tokens", "Image tokens read", ["model"], registry=registry)
         self._prompt_tokens = Counter("paliserve_prompt_tokens", "Text tokens read", ["model"], registry=registry)
         self._completion_tokens = Counter("paliserve_completion_tokens", "Tokens written", ["model"], registry=registry)
@@ -54,6 +60,14 @@ class Metrics:
     def batch_ran(self, phase: str, size: int) -> None:
         """See ``StepObserver``."""
         self._batch.labels(phase).observe(size)
+
+    def vision_cache_asked(self, instance: str, hit: bool) -> None:
+        """See ``CacheObserver``."""
+        self._cache_asked.labels(instance, "hit" if hit else "miss").inc()
+
+    def vision_cache_changed(self, instance: str, held_bytes: int) -> None:
+        """See ``CacheObserver``."""
+        self._cache_bytes.labels(instance).set(held_bytes)
 
     def exposition(self) -> tuple[bytes, str]:
         """What ``/metrics`` answers: body and content type."""

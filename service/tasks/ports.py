@@ -4,6 +4,7 @@ from typing import Protocol
 
 from service.engine.engine import Engine
 from service.engine.runner import LoadedModel, Vocabulary
+from service.engine.vision_cache import VisionCache
 
 __all__ = ["Instance", "Router", "Vocabulary"]
 
@@ -19,6 +20,9 @@ class Instance(Protocol):
 
     @property
     def engine(self) -> Engine: ...
+
+    @property
+    def pictures(self) -> VisionCache: ...
 
 
 class Router(Protocol):

@@ -12,13 +12,16 @@ from typing import TypeVar
 from service.engine.generation import Generated, Generation, Prompt, Sampling
 from service.errors import AdapterNotFound, DeadlineExceeded, FieldProblem, InvalidRequest
 from service.tasks import prompts
-from service.tasks.located import Reading, locate
+from service.tasks.located import Located, Reading, locate
 from service.tasks.ports import Instance, Router
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Answer, Box, ImageSize, MaskFormat, TaskResult, Timings, Usage
 
 MAX_TOKENS = 1024
 """The largest budget a caller may ask for; an instance may allow less."""
+
+SHORT_PREFIX = 500
+"""Characters."""
 
 T = TypeVar("T")
 
@@ -141,14 +144,22 @@ class Tasks:
         max_tokens = _max_tokens(ask, instance)
         with instance.engine.reserve(deadline) as place:
             began = time.monotonic()
-            prompt = await self._in_worker(partial(instance.model.prepare, ask.image, prefix, ask.task.locations_allowed))
-            preprocess = time.monotonic() - began
-            generated = await place.run(Generation(prompt, max_tokens, _sampling(options), deadline))
-        detections, segments = await self._in_worker(
-            partial(locate, generated, instance.model, prompt.image_size, ask.task.reading, ask.mask_format)
-        )
+            tokens = await self._tokens(instance, prefix, ask.task)
+            read = partial(self._in_worker, partial(instance.model.picture, ask.image))
+            async with instance.pictures.hold(ask.image, read) as picture:
+                preprocess = time.monotonic() - began
+                prompt = Prompt(picture, tokens)
+                generated = await place.run(Generation(prompt, max_tokens, _sampling(options), deadline=deadline))
+        located: Located = (), ()
+        if ask.task.reading is not Reading.TEXT:
+            located = await self._in_worker(partial(locate, generated, instance.model, picture.size, ask.task.reading, ask.mask_format))
         seconds = (preprocess, time.monotonic() - started)
-        return TaskResult(_answer(ask, prefix, (instance, prompt, generated), seconds), detections, segments)
+        return TaskResult(_answer(ask, prefix, (instance, prompt, generated), seconds), *located)
+
+    async def _tokens(self, instance: Instance, prefix: str, task: Task) -> tuple[int, ...]:
+        encode = partial(instance.model.tokens, prefix, task.locations_allowed)
+        # A short prefix is encoded in less time than a thread takes to wake up.
+        return encode() if len(prefix) <= SHORT_PREFIX else await self._in_worker(encode)
 
     async def _in_worker(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)
@@ -183,7 +194,7 @@ def _answer(ask: _Ask, prefix: str, run: tuple[Instance, Prompt, Generated], sec
         text=instance.model.vocabulary.decode(generated.tokens),
         finish_reason=generated.finish_reason.value,
         score=sum(probabilities) / len(probabilities),
-        image=ImageSize(*prompt.image_size),
+        image=ImageSize(*prompt.picture.size),
         usage=Usage(instance.model.runner.image_tokens, len(prompt.tokens), len(generated.tokens)),
         timings=Timings(*(1000 * each for each in (times.queue, preprocess, times.vision, times.prefill, times.decode, total))),
     )

@@ -26,7 +26,7 @@ def sampled(batch: Prefill | Decode | None, token: int = 50, probability: float 
 
 def test_nothing_to_do_is_none() -> None:
     idle = scheduler()
-    assert not idle.busy
+    assert not idle.load
     assert idle.next_batch() is None
 
 
@@ -120,7 +120,7 @@ def test_a_deadline_drops_the_waiting_and_the_running() -> None:
     assert line.retire(4.9) == ([], [])
     assert line.retire(5.0) == ([], [waiting, running])
     assert isinstance(running.outcome, DeadlineExceeded)
-    assert not line.busy
+    assert not line.load
 
 
 def test_times_are_told_apart() -> None:
@@ -151,9 +151,9 @@ def test_any_order_of_joining_and_leaving_gives_everyone_the_same_answer(data: s
     ]
     coming = list(everyone)
     for step in range(400):
-        if not coming and not line.busy:
+        if not coming and not line.load:
             break
-        for _ in range(min(len(coming), data.draw(st.integers(0 if line.busy else 1, 3)))):
+        for _ in range(min(len(coming), data.draw(st.integers(0 if line.load else 1, 3)))):
             line.add(coming.pop())
         if step % 7 == 3:
             data.draw(st.sampled_from(everyone)).cancelled = True
@@ -163,9 +163,11 @@ def test_any_order_of_joining_and_leaving_gives_everyone_the_same_answer(data: s
         batch = line.next_batch()
         if isinstance(batch, Prefill):
             generations = [each.generation for each in batch.requests]
-            line.record(batch, runner.prefill(generations, runner.encode(generations), batch.first_slot), 0.0)
+            for generation_ in generations:
+                generation_.prompt.picture.features = "features"
+            line.record(batch, runner.prefill(generations, batch.first_slot), 0.0)
         elif batch is not None:
-            line.record(batch, runner.decode(len(batch.requests)), 0.0)
+            line.record(batch, runner.decode(batch.slots), 0.0)
     assert all(each.phase is Phase.ENDED for each in everyone)
     for each in everyone:
         if isinstance(each.outcome, Generated):

@@ -12,10 +12,10 @@ from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 import service.demo
 from service.demo.questions import ANSWER_KINDS, answer, detect, read, region, segment
 from service.demo.scenes import SceneKind, draw_scene, make_scene
-from service.engine.generation import Generation
+from service.engine.generation import Generation, Prompt
 from service.model.images import ImageLimits, ImageReader
 from service.model.loading import Source, load
-from service.model.paligemma import PaliGemma, TableSize
+from service.model.paligemma import PaliGemma, ServingOptions
 from tests.model.test_runner_parity import assert_same, run
 from tests.random_models import Reference
 
@@ -48,14 +48,14 @@ def reference_model() -> PaliGemmaForConditionalGeneration:
 @torch.inference_mode()
 def test_200_requests_equal_generate_one_by_one(reference_model: PaliGemmaForConditionalGeneration) -> None:
     processor = AutoProcessor.from_pretrained(DEMO)
-    ours = PaliGemma(load(Source(str(DEMO), dtype="float32", device="cpu")), TableSize(16, 64, 96), ImageReader(ImageLimits()))
+    ours = PaliGemma(load(Source(str(DEMO), dtype="float32", device="cpu")), ServingOptions(16, 64, 96), ImageReader(ImageLimits()))
     generations, references = [], []
     for data, prompt in asks():
         inputs = processor(images=Image.open(BytesIO(data)).convert("RGB"), text=f"<image>{prompt}", return_tensors="pt")
-        prepared = ours.prepare(data, prompt, locations_allowed=True)
+        prepared = Prompt(ours.picture(data), ours.tokens(prompt, locations_allowed=True))
         images = ours.runner.image_tokens
         assert tuple(inputs["input_ids"][0, images:].tolist()) == prepared.tokens
-        assert np.array_equal(inputs["pixel_values"][0].numpy(), np.asarray(prepared.pixels))
+        assert np.array_equal(inputs["pixel_values"][0].numpy(), np.asarray(prepared.picture.pixels))
         generations.append(Generation(prepared, max_tokens=96))
         output = reference_model.generate(**inputs, max_new_tokens=96, do_sample=False, output_logits=True, return_dict_in_generate=True)
         tokens = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()

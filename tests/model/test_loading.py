@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import service.demo
-from service.engine.generation import Generation
+from service.engine.generation import Generation, Prompt
 from service.model.images import ImageLimits, ImageReader
 from service.model.loading import CheckpointError, Source, load
-from service.model.paligemma import PaliGemma, TableSize
+from service.model.paligemma import PaliGemma, ServingOptions
 
 DEMO = Path(service.demo.__file__).parent / "checkpoints" / "shapes-224"
 SAMPLE = Path(service.demo.__file__).parent / "samples" / "scene.png"
@@ -37,23 +37,24 @@ def test_the_embedded_checkpoint_loads_with_its_mask_decoder() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_every_precision_answers(dtype: str) -> None:
-    model = PaliGemma(load(Source(str(DEMO), dtype=dtype, device="cpu")), TableSize(2, 64, 16), ImageReader(ImageLimits()))
-    generation = Generation(model.prepare(SAMPLE.read_bytes(), "caption en", False), max_tokens=4)
-    sampled = model.runner.prefill([generation], model.runner.encode([generation]), 0)
+    model = PaliGemma(load(Source(str(DEMO), dtype=dtype, device="cpu")), ServingOptions(2, 64, 16), ImageReader(ImageLimits()))
+    picture = model.picture(SAMPLE.read_bytes())
+    picture.features = model.runner.encode([picture.pixels])[0]
+    sampled = model.runner.prefill([Generation(Prompt(picture, model.tokens("caption en", False)), max_tokens=4)], 0)
     assert 0 < sampled.probabilities[0] <= 1
-    assert 0 < model.runner.decode(1).probabilities[0] <= 1
+    assert 0 < model.runner.decode(range(1)).probabilities[0] <= 1
 
 
 def test_a_checkpoint_without_mask_decoder_paints_none(folder: Path) -> None:
     (folder / "mask_decoder.safetensors").unlink()
-    model = PaliGemma(load(Source(str(folder), device="cpu")), TableSize(1, 64, 16), ImageReader(ImageLimits()))
+    model = PaliGemma(load(Source(str(folder), device="cpu")), ServingOptions(1, 64, 16), ImageReader(ImageLimits()))
     assert not model.paints_masks
 
 
 def test_a_mask_decoder_that_cannot_be_read_is_refused(folder: Path) -> None:
     (folder / "mask_decoder.safetensors").write_bytes(b"nonsense")
     with pytest.raises(CheckpointError, match="mask decoder cannot be read"):
-        PaliGemma(load(Source(str(folder), device="cpu")), TableSize(1, 64, 16), ImageReader(ImageLimits()))
+        PaliGemma(load(Source(str(folder), device="cpu")), ServingOptions(1, 64, 16), ImageReader(ImageLimits()))
 
 
 def test_threat_62_code_of_the_checkpoint_is_refused(folder: Path) -> None:

@@ -9,13 +9,13 @@ import torch
 from service.engine.generation import Generated, Generation
 from service.engine.request import Request
 from service.engine.scheduler import Prefill, Scheduler
-from service.model.runner import TransformersRunner
+from service.model.runner import PaliGemmaRunner, RunnerOptions
 from tests.random_models import END_TOKENS, Reference, first_difference, is_near_tie, random_generations, random_model, reference
 
 MOST_NEAR_TIES = 0.01
 
 
-def run(runner: TransformersRunner, generations: list[Generation], seed: int | None) -> list[Generated]:
+def run(runner: PaliGemmaRunner, generations: list[Generation], seed: int | None) -> list[Generated]:
     """Drive scheduler and runner as the device loop does. With a seed the requests join in random order at random steps."""
     scheduler = Scheduler(runner.slots, runner.image_tokens, runner.end_tokens, prefill_tokens=200)
     requests = [Request(each, 0.0) for each in generations]
@@ -23,7 +23,7 @@ def run(runner: TransformersRunner, generations: list[Generation], seed: int | N
     coming = list(requests)
     if seed is not None:
         chance.shuffle(coming)
-    while coming or scheduler.busy:
+    while coming or scheduler.load:
         for _ in range(len(coming) if seed is None else chance.choice([0, 0, 1, 2, 5])):
             if coming:
                 scheduler.add(coming.pop())
@@ -35,9 +35,12 @@ def run(runner: TransformersRunner, generations: list[Generation], seed: int | N
             continue
         if isinstance(batch, Prefill):
             joining = [each.generation for each in batch.requests]
-            sampled = runner.prefill(joining, runner.encode(joining), batch.first_slot)
+            pictures = [each.prompt.picture for each in joining]
+            for picture, features in zip(pictures, runner.encode([each.pixels for each in pictures]), strict=True):
+                picture.features = features
+            sampled = runner.prefill(joining, batch.first_slot)
         else:
-            sampled = runner.decode(len(batch.requests))
+            sampled = runner.decode(batch.slots)
         scheduler.record(batch, sampled, 0.0)
     outcomes = [request.outcome for request in requests]
     return [outcome for outcome in outcomes if isinstance(outcome, Generated)]
@@ -64,15 +67,15 @@ CASES = {
 
 
 @pytest.fixture(scope="module", params=CASES, ids=list(CASES))
-def case(request: pytest.FixtureRequest) -> tuple[str, TransformersRunner, list[Generation], list[Reference]]:
+def case(request: pytest.FixtureRequest) -> tuple[str, PaliGemmaRunner, list[Generation], list[Reference]]:
     paligemma2, sliding_window = CASES[request.param]
     model = random_model(paligemma2, sliding_window=sliding_window)
     generations = random_generations(200, seed=1)
     references = [reference(model, each, END_TOKENS) for each in generations]
-    return request.param, TransformersRunner(copy.deepcopy(model), slots=8, max_text_tokens=80), generations, references
+    return request.param, PaliGemmaRunner(copy.deepcopy(model), RunnerOptions(slots=8, max_text_tokens=80)), generations, references
 
 
-Case = tuple[str, TransformersRunner, list[Generation], list[Reference]]
+Case = tuple[str, PaliGemmaRunner, list[Generation], list[Reference]]
 
 
 def test_answers_vary(case: Case) -> None:

@@ -11,8 +11,9 @@ from PIL import Image
 
 from service.engine.device_loop import DeviceLoop
 from service.engine.engine import Engine, EngineLimits
-from service.engine.generation import Generation, Prompt
+from service.engine.generation import Generation
 from service.engine.runner import Sampled
+from service.engine.vision_cache import VisionCache
 from service.errors import AdapterNotFound, DeadlineExceeded, InvalidRequest, Overloaded
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Box, MaskFormat, PngMask, RleMask, TaskResult
@@ -29,22 +30,22 @@ WORDS = {LABEL: " cat", SEPARATOR: " ;"}
 class ScriptedRunner:
     """Answers every prompt with the same tokens."""
 
-    slots, image_tokens, end_tokens = 4, 4, frozenset({END})
+    slots, image_tokens, feature_bytes, end_tokens = 4, 4, 1000, frozenset({END})
 
     def __init__(self, script: Sequence[int]) -> None:
         self._script = [*script, END]
         self._written = [0] * self.slots
 
-    def encode(self, generations: Sequence[Generation]) -> object:
-        return None
+    def encode(self, pixels: Sequence[object]) -> list[object]:
+        return list(pixels)
 
-    def prefill(self, generations: Sequence[Generation], features: object, first_slot: int) -> Sampled:
+    def prefill(self, generations: Sequence[Generation], first_slot: int) -> Sampled:
         for slot in range(first_slot, first_slot + len(generations)):
             self._written[slot] = 0
         return self._next(range(first_slot, first_slot + len(generations)))
 
-    def decode(self, live: int) -> Sampled:
-        return self._next(range(live))
+    def decode(self, slots: range) -> Sampled:
+        return self._next(slots)
 
     def move(self, source: int, target: int) -> None:
         self._written[target] = self._written[source]
@@ -65,9 +66,9 @@ class ScriptedModel(FakeModel):
         self.prefixes: list[tuple[str, bool]] = []
         self.vocabulary = type(self.vocabulary)(FIRST_LOCATION, FIRST_SEGMENTATION, self._text)
 
-    def prepare(self, image: bytes, prefix: str, locations_allowed: bool) -> Prompt:
+    def tokens(self, prefix: str, locations_allowed: bool) -> tuple[int, ...]:
         self.prefixes.append((prefix, locations_allowed))
-        return super().prepare(image, prefix, locations_allowed)
+        return super().tokens(prefix, locations_allowed)
 
     @staticmethod
     def _text(tokens: Sequence[int]) -> str:
@@ -81,6 +82,7 @@ class OneInstance:
     name: str
     model: ScriptedModel
     engine: Engine
+    pictures: VisionCache
     asked: tuple[object, ...] = ()
 
     def route(self, model: str | None, resolution: int | str | None, shorter_side: int | None) -> "OneInstance":
@@ -93,7 +95,9 @@ def run(
 ) -> tuple[TaskResult, OneInstance]:
     model, observer = ScriptedModel(script), SilentObserver()
     device = DeviceLoop(observer)
-    instance = OneInstance("fake", model, Engine("fake", model.runner, device, EngineLimits(queue), observer))
+    instance = OneInstance(
+        "fake", model, Engine("fake", model.runner, device, EngineLimits(queue), observer), VisionCache("fake", 0, 1, observer)
+    )
     device.start()
     try:
         with ThreadPoolExecutor(2) as workers:
