@@ -19,7 +19,8 @@ async def ask(settings: Settings, image: bytes, prompt: str, model: str | None, 
     """The response as ``/v1/generate`` would give it. ``save`` names the picture to draw into. Errors: PaliServeError, OperatorError."""
     if save is not None:
         _check_target(save)
-    service = PaliServe(settings, Metrics("ask"))
+    # One question is answered before a process of its own would be ready.
+    service = PaliServe(settings.model_copy(update={"workers": 0}), Metrics("ask"))
     await service.start()
     try:
         result = await service.tasks.generate(image, Options(model=model), prompt)

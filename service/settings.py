@@ -57,6 +57,7 @@ class Settings(BaseModel):
     default_timeout_seconds: float = Field(default=60.0, gt=0, le=3600, allow_inf_nan=False)
     device: str = "auto"
     threads: int = Field(default=0, ge=0, le=1024)
+    workers: int | None = Field(default=None, ge=0, le=1024)
     instances: tuple[InstanceSettings, ...] = ()
 
     @field_validator("instances")

@@ -2,28 +2,31 @@
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
+from service.engine.device import Device
 from service.engine.device_loop import DeviceLoop
 from service.engine.engine import Engine, EngineLimits
-from service.engine.runner import LoadedModel
 from service.engine.vision_cache import VisionCache
+from service.engine.workers import Workers
 from service.errors import Draining
 from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance, warm_up
+from service.machine import cores, memory_bytes
 from service.model.images import ImageLimits, ImageReader
-from service.model.loading import Source, load, quiet_progress, resolution, set_threads
+from service.model.loading import Checkpoint, Source, Weights, open_checkpoint, resolution, set_threads
 from service.model.paligemma import PaliGemma, ServingOptions
 from service.model.runner import SlidingWindow
+from service.observability import logs
 from service.observability.metrics import Metrics
 from service.settings import InstanceSettings, Settings
 from service.tasks.tasks import ALL_TASKS, Tasks
@@ -33,6 +36,8 @@ logger = logging.getLogger(__name__)
 DEMO = "shapes-224"
 STUCK_AFTER = 60.0
 """Seconds after which a step that does not end means that the process is not alive."""
+MEMORY_FOR_COPIES = 0.25
+"""The part of main memory that several processes' copies of a CPU's weights may take."""
 
 
 class PaliServe:
@@ -42,19 +47,21 @@ class PaliServe:
         """Loads every instance; takes as long as that takes. Errors: CheckpointError."""
         self.metrics = metrics
         self.draining = False
-        quiet_progress()
-        set_threads(settings.threads)
-        self._workers = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="work")
-        self._device = DeviceLoop(metrics)
+        threads = settings.threads or cores()
+        set_threads(threads)
+        self._workers = ThreadPoolExecutor(max_workers=cores(), thread_name_prefix="work")
         self.images = ImageReader(ImageLimits(settings.max_image_bytes, settings.max_image_pixels))
-        limits = EngineLimits(queue=settings.max_queue)
-        self._instances = [self._instance(each, settings, limits) for each in settings.instances or [demo_settings()]]
+        wanted = settings.instances or (demo_settings(),)
+        checkpoints = [open_checkpoint(_source(each, settings)) for each in wanted]
+        self._devices = devices([checkpoint.weights for checkpoint in checkpoints], settings, threads)
+        self._instances = [self._instance(each, checkpoint, settings) for each, checkpoint in zip(wanted, checkpoints, strict=True)]
         self.catalogue = Catalogue(self._instances)
         self.tasks = Tasks(self.catalogue, self.images.size, self._workers, settings.default_timeout_seconds)
 
     async def start(self) -> None:
         """Warm every instance up."""
-        self._device.start()
+        for device in self._devices.values():
+            device.start()
         for instance in self._instances:
             began = time.monotonic()
             await warm_up(instance, _blank_picture(), self._workers)
@@ -71,7 +78,8 @@ class PaliServe:
     async def stop(self) -> None:
         """Finish what was accepted, then end the threads."""
         self.drain()
-        await asyncio.to_thread(self._device.stop)
+        for device in self._devices.values():
+            await asyncio.to_thread(device.stop)
         self._workers.shutdown()
 
     def models(self) -> Sequence[ModelDescription]:
@@ -83,26 +91,31 @@ class PaliServe:
         return self.catalogue.named(name).description
 
     def alive(self) -> bool:
-        """Whether the device thread runs and is not stuck in a step."""
-        return self._device.is_alive(STUCK_AFTER)
+        """Whether every device works and none is stuck in a step."""
+        return all(device.is_alive(STUCK_AFTER) for device in self._devices.values())
 
     def ready(self) -> None:
         """Errors: Draining."""
         if self.draining:
             raise Draining("This process is stopping: send the request to another one.")
 
-    def _instance(self, wanted: InstanceSettings, settings: Settings, limits: EngineLimits) -> Instance:
+    def _instance(self, wanted: InstanceSettings, checkpoint: Checkpoint, settings: Settings) -> Instance:
         began = time.monotonic()
-        checkpoint = load(_source(wanted, settings))
+        weights = checkpoint.weights
+        device = self._devices[weights.device]
         options = ServingOptions(
-            wanted.slots, wanted.max_prompt_tokens, wanted.max_tokens, SlidingWindow(wanted.sliding_window), wanted.compile
+            slots=-(-wanted.slots // device.copies),
+            max_prompt_tokens=wanted.max_prompt_tokens,
+            max_tokens=wanted.max_tokens,
+            sliding_window=SlidingWindow(wanted.sliding_window),
+            compile=wanted.compile,
         )
-        model: LoadedModel = PaliGemma(checkpoint, options, self.images)
+        model = PaliGemma(checkpoint, options, self.images)
         description = ModelDescription(
             name=wanted.name,
             resolution=model.resolution,
-            dtype=checkpoint.dtype,
-            device=checkpoint.device,
+            dtype=weights.dtype,
+            device=weights.device,
             state="warm",
             tasks=tuple(task.name for task in ALL_TASKS),
             adapters=(),
@@ -110,17 +123,32 @@ class PaliServe:
             source=Path(wanted.source).name if Path(wanted.source).is_dir() else wanted.source,
             created=int(time.time()),
         )
-        logger.info(
-            "%s is loaded: %s, %s, %s (%.1f s)",
-            wanted.name,
-            description.source,
-            checkpoint.dtype,
-            checkpoint.device,
-            time.monotonic() - began,
-        )
-        engine = Engine(wanted.name, model.runner, self._device, limits, self.metrics)
-        pictures = VisionCache(wanted.name, wanted.vision_cache_bytes, model.runner.feature_bytes, self.metrics)
+        engine = Engine(wanted.name, device, EngineLimits(queue=settings.max_queue), self.metrics)
+        feature_bytes = engine.load(model.make_runner)
+        picture_bytes = feature_bytes + 3 * model.resolution**2
+        pictures = VisionCache(wanted.name, wanted.vision_cache_bytes, picture_bytes, self.metrics)
+        loaded = (wanted.name, description.source, weights.dtype, weights.device, time.monotonic() - began)
+        logger.info("%s is loaded: %s, %s, %s (%.1f s)", *loaded)
         return Instance(description, model, engine, pictures)
+
+
+def devices(weights: Sequence[Weights], settings: Settings, threads: int) -> dict[str, Device]:
+    """What runs the models, by the name of the device.
+
+    Each in a process of its own, a CPU in as many as it has cores where copies of the weights fit; or, with ``workers`` 0, all in this one.
+    """
+    made: dict[str, Device] = {}
+    for name in sorted({each.device for each in weights}):
+        if settings.workers == 0:
+            made[name] = DeviceLoop(threads=lambda: threads)
+            continue
+        # Files may hold half of what float32 needs.
+        held = 2 * sum(each.file_bytes for each in weights if each.device == name)
+        fitting = max(1, int(MEMORY_FOR_COPIES * memory_bytes() / held))
+        count = settings.workers or (min(threads, fitting) if name == "cpu" else 1)
+        begin = partial(logs.configure, settings.log_format, settings.log_level)
+        made[name] = Workers(count, threads, begin, preload=["service.model.paligemma"])
+    return made
 
 
 def configured(settings: Settings) -> list[tuple[str, ...]]:

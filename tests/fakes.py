@@ -89,6 +89,7 @@ class FakeModel:
         self.runner = CountingRunner(slots)
         self.vocabulary = Vocabulary(2000, 3100, lambda tokens: " ".join(str(token) for token in tokens))
         self.resolution = resolution
+        self.image_tokens = self.runner.image_tokens
         self.max_tokens = 1024
         self.paints_masks = True
 

@@ -9,12 +9,17 @@ import torch
 from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
 from service.engine.generation import Generation, Picture, Prompt
+from service.model.images import levels_table
+from service.model.vision import pixel_values
 
 SIDE = 56
 IMAGE_TOKENS = 16
 VOCABULARY = 1200
 END_TOKENS = tuple(range(1, 40, 2))
 """Many end tokens, so that answers stop at varied lengths."""
+
+LEVELS = levels_table(1 / 255, 0.5, 0.29)
+"""Pixels of noise then have about the deviation 1."""
 
 NEAR_TIE = 1e-4
 """Two logits closer than this part of their scale may change places between two correct computations."""
@@ -65,7 +70,7 @@ def random_model(paligemma2: bool, seed: int = 0, sliding_window: int = 4096) ->
 def random_generations(count: int, seed: int, longest_prompt: int = 24, most_tokens: int = 40) -> list[Generation]:
     """Distinct pictures (a few of them asked twice), prompt lengths 2..``longest_prompt``, budgets 1..``most_tokens``."""
     chance, noise = random.Random(seed), np.random.default_rng(seed)
-    pictures = [noise.standard_normal((3, SIDE, SIDE), dtype=np.float32) for _ in range(max(1, count * 3 // 4))]
+    pictures = [noise.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(max(1, count * 3 // 4))]
     generations = []
     for index in range(count):
         words = [chance.randrange(100, VOCABULARY - 10) for _ in range(chance.randint(0, longest_prompt - 2))]
@@ -88,10 +93,11 @@ def reference(model: PaliGemmaForConditionalGeneration, generation: Generation, 
     image = model.config.image_token_id
     side = model.config.vision_config
     count = (side.image_size // side.patch_size) ** 2
+    pixels = torch.from_numpy(np.asarray(generation.prompt.picture.pixels))
     ids = torch.tensor([[image] * count + list(generation.prompt.tokens)])
     output = model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), token_type_ids=torch.zeros_like(ids),
-        pixel_values=torch.from_numpy(np.asarray(generation.prompt.picture.pixels))[None], max_new_tokens=generation.max_tokens,
+        pixel_values=pixel_values(pixels, torch.from_numpy(LEVELS))[None], max_new_tokens=generation.max_tokens,
         do_sample=False, output_logits=True, return_dict_in_generate=True,
     )  # fmt: skip
     tokens = output.sequences[0, ids.shape[1] :].tolist()

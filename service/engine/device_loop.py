@@ -1,13 +1,14 @@
 """The one thread that touches a device. All instances on the device take turns in it."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Protocol
 
+from service.engine.device import Deliver, MakeRunner, Report, RunnerFacts, Submission
 from service.engine.request import Request
 from service.engine.runner import ModelRunner, Sampled
 from service.engine.scheduler import Decode, Prefill, Scheduler
@@ -17,71 +18,86 @@ logger = logging.getLogger(__name__)
 Message = Callable[[], None]
 
 
-class StepObserver(Protocol):
-    """Is told the phase ("prefill" or "decode") and the rows of every batch that ran. Called on the device thread."""
-
-    def batch_ran(self, phase: str, size: int) -> None: ...
-
-
-@dataclass(slots=True)
-class Report:
-    """What one step changed: who began to run and who ended."""
-
-    started: list[Request] = field(default_factory=list)
-    ended: list[Request] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.started or self.ended)
-
-
 @dataclass(slots=True, eq=False)
 class Lane:
-    """One instance's scheduler and runner, and where its reports go (called on the device thread, once per step).
+    """One instance's scheduler and runner, its requests by number, and where its reports go.
 
     ``spent`` is the device time it had, in seconds for each of its requests.
     """
 
     scheduler: Scheduler
     runner: ModelRunner
-    notify: Callable[[Report], None]
+    deliver: Deliver
+    requests: dict[int, Request] = field(default_factory=dict)
+    report: Report = field(default_factory=Report)
     spent: float = 0.0
     was_idle: bool = True
 
 
 class DeviceLoop:
-    """Runs steps while any lane has work, and sleeps on its mailbox while none has."""
+    """The ``Device`` of this process: runs steps while any lane has work, and sleeps on its mailbox while none has.
 
-    def __init__(self, observer: StepObserver, clock: Callable[[], float] = time.monotonic) -> None:
-        self._observer = observer
+    ``threads`` tells the runners how many threads they may use; ``stepping`` is told when each step begins, and 0 when it has ended.
+    """
+
+    copies = 1
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        threads: Callable[[], int] = lambda: 1,
+        stepping: Callable[[float], None] = lambda began: None,
+    ) -> None:
         self._clock = clock
+        self._threads = threads
+        self._stepping = stepping
         self._mailbox: SimpleQueue[Message] = SimpleQueue()
-        self._lanes: list[Lane] = []
+        self._lanes: dict[str, Lane] = {}
         self._stopping = False
         self._least_spent = 0.0
-        self._step_began: float | None = None
+        self._step_began = 0.0
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """See ``Device``."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish all work that was accepted, then end the thread. Blocks."""
-        self.post(self._stop)
+        """See ``Device``."""
+        self._mailbox.put(self._stop)
         self._thread.join()
 
-    def post(self, message: Message) -> None:
-        """Have ``message`` called on the device thread before its next step. Safe from any thread."""
-        self._mailbox.put(message)
-
-    def add_lane(self, lane: Lane) -> None:
-        """Let an instance take turns from the next step on. Safe from any thread."""
-        self.post(lambda: self._lanes.append(lane))
-
     def is_alive(self, patience: float) -> bool:
-        """Whether the thread runs and its present step, if any, began less than ``patience`` seconds ago."""
+        """See ``Device``."""
         began = self._step_began
-        return self._thread.is_alive() and (began is None or self._clock() - began < patience)
+        return self._thread.is_alive() and (not began or self._clock() - began < patience)
+
+    def load(self, instance: str, make: MakeRunner, prefill_tokens: int, deliver: Deliver) -> RunnerFacts:
+        """See ``Device``. Loads in the calling thread."""
+        runner = make(self._threads)
+        lane = Lane(Scheduler(runner.slots, runner.image_tokens, runner.end_tokens, prefill_tokens), runner, deliver)
+        self._mailbox.put(lambda: self._lanes.update({instance: lane}))
+        return RunnerFacts(runner.slots, runner.feature_bytes)
+
+    def submit(self, instance: str, submission: Submission) -> None:
+        """See ``Device``."""
+        self._mailbox.put(lambda: self._add(self._lanes[instance], submission))
+
+    def cancel(self, instance: str, number: int) -> None:
+        """See ``Device``."""
+        self._mailbox.put(lambda: self._cancel(self._lanes[instance], number))
+
+    @staticmethod
+    def _add(lane: Lane, submission: Submission) -> None:
+        request = Request(submission.generation, submission.arrived, submission.number, submission.streamed)
+        lane.requests[submission.number] = request
+        lane.scheduler.add(request)
+
+    @staticmethod
+    def _cancel(lane: Lane, number: int) -> None:
+        # Whoever has ended meanwhile is not there any more.
+        if number in lane.requests:
+            lane.requests[number].cancelled = True
 
     def _stop(self) -> None:
         self._stopping = True
@@ -96,8 +112,10 @@ class DeviceLoop:
                 continue
             load = lane.scheduler.load
             self._step_began = began = self._clock()
+            self._stepping(began)
             self._step(lane)
-            self._step_began = None
+            self._step_began = 0.0
+            self._stepping(0.0)
             lane.spent += (self._clock() - began) / load
 
     def _next_lane(self) -> Lane | None:
@@ -105,16 +123,16 @@ class DeviceLoop:
 
         A lane that was idle starts where the others are: it neither owes nor has saved anything.
         """
-        busy = [lane for lane in self._lanes if lane.scheduler.load]
+        busy = [lane for lane in self._lanes.values() if lane.scheduler.load]
         self._least_spent = min((lane.spent for lane in busy if not lane.was_idle), default=self._least_spent)
-        for lane in self._lanes:
+        for lane in self._lanes.values():
             if lane.was_idle and lane.scheduler.load:
                 lane.spent = max(lane.spent, self._least_spent)
             lane.was_idle = not lane.scheduler.load
         return min(busy, key=lambda lane: lane.spent, default=None)
 
     def _read_mail(self) -> None:
-        idle = not self._stopping and not any(lane.scheduler.load for lane in self._lanes)
+        idle = not self._stopping and not any(lane.scheduler.load for lane in self._lanes.values())
         try:
             self._mailbox.get(block=idle)()
             while True:
@@ -124,58 +142,73 @@ class DeviceLoop:
 
     def _step(self, lane: Lane) -> None:
         moves, dropped = lane.scheduler.retire(self._clock())
+        self._ended(lane, dropped)
         batch = lane.scheduler.next_batch()
-        report = Report(ended=dropped)
         try:
             for source, target in moves:
                 lane.runner.move(source, target)
         except Exception:
             logger.exception("a slot could not be moved")
             # Nobody's row can be trusted any more, and who was about to join sits behind them.
-            report.ended += lane.scheduler.fail(lane.scheduler.live)
+            self._ended(lane, lane.scheduler.fail(lane.scheduler.live))
         else:
             if batch is not None:
-                self._run_batch(lane, batch, report)
-        if report:
-            lane.notify(report)
+                self._run_batch(lane, batch)
+        if lane.report.is_news:
+            report, lane.report = lane.report, Report()
+            lane.deliver(report)
 
-    def _run_batch(self, lane: Lane, batch: Prefill | Decode, report: Report) -> None:
+    def _run_batch(self, lane: Lane, batch: Prefill | Decode) -> None:
         """Run it and record what came of it. What fails together is tried again in halves, until it works or one fails alone."""
         if isinstance(batch, Prefill):
-            report.started += self._start(batch)
+            self._start(lane, batch)
         try:
-            sampled = self._prefill(lane.runner, batch) if isinstance(batch, Prefill) else lane.runner.decode(batch.slots)
+            sampled = self._prefill(lane, batch) if isinstance(batch, Prefill) else lane.runner.decode(batch.slots)
         except Exception:
             logger.exception("a step of %d requests failed", len(batch.requests))
             if len(batch.requests) == 1:
-                report.ended += lane.scheduler.fail(batch.requests)
+                self._ended(lane, lane.scheduler.fail(batch.requests))
                 return
         else:
-            report.ended += lane.scheduler.record(batch, sampled, self._clock())
-            self._observer.batch_ran(type(batch).__name__.lower(), len(batch.requests))
+            self._record(lane, batch, sampled)
             return
         # Out here, because the error above holds on to the memory that the halves need.
         for half in batch.halves():
-            self._run_batch(lane, half, report)
+            self._run_batch(lane, half)
 
-    def _start(self, batch: Prefill) -> list[Request]:
+    def _record(self, lane: Lane, batch: Prefill | Decode, sampled: Sampled) -> None:
+        ended = lane.scheduler.record(batch, sampled, self._clock())
+        lane.report.batches.append((type(batch).__name__.lower(), len(batch.requests)))
+        for request, token, probability in zip(batch.requests, sampled.tokens, sampled.probabilities, strict=True):
+            # An end token, or one that is no number, was not taken into the answer.
+            if request.streamed and token not in lane.runner.end_tokens and not math.isnan(probability):
+                lane.report.chosen.append((request.number, token, probability))
+        self._ended(lane, ended)
+
+    @staticmethod
+    def _ended(lane: Lane, requests: list[Request]) -> None:
+        for request in requests:
+            del lane.requests[request.number]
+            lane.report.ended.append((request.number, request.outcome))
+
+    def _start(self, lane: Lane, batch: Prefill) -> None:
         """Mark the beginning of those who had not begun."""
-        fresh = [request for request in batch.requests if request.started is None]
-        for request in fresh:
-            request.started = self._clock()
-        return fresh
+        for request in batch.requests:
+            if request.started is None:
+                request.started = self._clock()
+                lane.report.started.append(request.number)
 
-    def _prefill(self, runner: ModelRunner, batch: Prefill) -> Sampled:
+    def _prefill(self, lane: Lane, batch: Prefill) -> Sampled:
         """Encode each picture that nobody has encoded yet, once, and fill the slots."""
         began = self._clock()
         raw = [request for request in batch.requests if request.generation.prompt.picture.features is None]
         pictures = list({id(request.generation.prompt.picture): request.generation.prompt.picture for request in raw}.values())
         if pictures:
-            features = runner.encode([picture.pixels for picture in pictures])
+            features = lane.runner.encode([picture.pixels for picture in pictures])
             for picture, encoded in zip(pictures, features, strict=True):
-                picture.features, picture.pixels = encoded, None
-            self._observer.batch_ran("vision", len(pictures))
+                picture.features = encoded
+            lane.report.batches.append(("vision", len(pictures)))
             vision = self._clock() - began
             for request in raw:
                 request.vision = vision
-        return runner.prefill([request.generation for request in batch.requests], batch.first_slot)
+        return lane.runner.prefill([request.generation for request in batch.requests], batch.first_slot)

@@ -1,24 +1,34 @@
 """The engine of one instance, as the event loop sees it: reserve a place, run, or leave."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
-from service.engine.device_loop import DeviceLoop, Lane, Report
+from service.engine.device import Device, MakeRunner, Outcome, Report, Submission
 from service.engine.generation import Generated, Generation
-from service.engine.request import Request
-from service.engine.runner import ModelRunner
-from service.engine.scheduler import Scheduler
-from service.errors import DeadlineExceeded, Overloaded, PaliServeError
+from service.engine.pace import Pace
+from service.errors import DeadlineExceeded, GenerationFailed, Overloaded, PaliServeError
+
+logger = logging.getLogger(__name__)
+
+TokenListener = Callable[[int, float], None]
+"""Is told each token of one answer and its probability, in order, as it is chosen. Called on the event loop."""
 
 
-class QueueObserver(Protocol):
-    """Is told how many requests of an instance wait and run, whenever that changes. Called on the event loop."""
+class EngineObserver(Protocol):
+    """Hears of an instance's work, on the event loop.
+
+    How many requests wait and run, whenever that changes; and of every batch its phase ("vision", "prefill" or "decode") and its rows.
+    """
 
     def queue_changed(self, instance: str, waiting: int, running: int) -> None: ...
+
+    def batch_ran(self, phase: str, size: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +39,25 @@ class EngineLimits:
     prefill_tokens: int = 2048
 
 
+@dataclass(slots=True)
+class _Ticket:
+    """A generation on its way."""
+
+    generation: Generation
+    future: asyncio.Future[Generated]
+    listener: TokenListener | None
+    started: float | None = None
+
+
 class Engine:
-    """Takes generations for one instance. All methods belong to one event loop; the work is done on the device thread."""
+    """Takes generations for one instance. All methods belong to one event loop; the work is done by the device."""
 
     def __init__(
         self,
         name: str,
-        runner: ModelRunner,
-        device: DeviceLoop,
+        device: Device,
         limits: EngineLimits,
-        observer: QueueObserver,
+        observer: EngineObserver,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
@@ -49,10 +68,14 @@ class Engine:
         self._waiting = 0
         self._running = 0
         self._pace = Pace()
-        self._futures: dict[Request, asyncio.Future[Generated]] = {}
+        self._tickets: dict[int, _Ticket] = {}
+        self._numbers = count(1)
         self._event_loop: asyncio.AbstractEventLoop | None = None
-        self._scheduler = Scheduler(runner.slots, runner.image_tokens, runner.end_tokens, limits.prefill_tokens)
-        device.add_lane(Lane(self._scheduler, runner, self._notify))
+
+    def load(self, make: MakeRunner) -> int:
+        """Load the runner on the device; returns the bytes that one picture's features take, in all the copies there may be. Blocks."""
+        facts = self._device.load(self._name, make, self._limits.prefill_tokens, self._notify)
+        return facts.feature_bytes * self._device.copies
 
     @property
     def waiting(self) -> int:
@@ -68,7 +91,7 @@ class Engine:
     def reserve(self, deadline: float) -> Iterator["Place"]:
         """A place in the queue until the block is left.
 
-        Errors: Overloaded (queue full, or the deadline would pass while waiting), DeadlineExceeded (it has passed already).
+        Errors: Overloaded (queue full, or the deadline would pass before the answer), DeadlineExceeded (it has passed already).
         """
         now = self._clock()
         if now >= deadline:
@@ -76,9 +99,11 @@ class Engine:
         wait = self._pace.wait(self._waiting)
         if self._waiting >= self._limits.queue:
             raise Overloaded(f"The queue of {self._name} is full: {self._waiting} requests are waiting. Try again later.", retry_after=wait)
-        if now + wait > deadline:
+        # Somebody must run, or an estimate that was too long once would never be put right.
+        if self._waiting + self._running and now + wait + self._pace.run > deadline:
             raise Overloaded(
-                f"The request would wait about {wait:.1f} s for {self._name}, longer than its timeout. Try again later or allow more time.",
+                f"The request would take about {wait + self._pace.run:.1f} s on {self._name}, longer than its timeout. "
+                "Try again later or allow more time.",
                 retry_after=wait,
             )
         self._event_loop = asyncio.get_running_loop()
@@ -90,41 +115,65 @@ class Engine:
             if not place.used:
                 self._count(waiting=-1)
 
-    async def _generate(self, generation: Generation) -> Generated:
-        request = Request(generation, arrived=self._clock())
+    async def _generate(self, generation: Generation, listener: TokenListener | None) -> Generated:
+        number = next(self._numbers)
         future: asyncio.Future[Generated] = asyncio.get_running_loop().create_future()
-        self._futures[request] = future
-        self._device.post(lambda: self._scheduler.add(request))
+        self._tickets[number] = _Ticket(generation, future, listener)
+        self._device.submit(self._name, Submission(number, generation, self._clock(), listener is not None))
         try:
             return await future
-        except asyncio.CancelledError:
-            self._device.post(lambda: setattr(request, "cancelled", True))
-            raise
+        finally:
+            if future.cancelled():
+                self._device.cancel(self._name, number)
 
     def _notify(self, report: Report) -> None:
-        """On the device thread: wake the event loop once for the whole step."""
+        """On a thread of the device's: wake the event loop once for the whole step."""
         if self._event_loop is not None:
             # A loop that was closed under its requests has nobody left to tell.
             with suppress(RuntimeError):
                 self._event_loop.call_soon_threadsafe(self._deliver, report)
 
     def _deliver(self, report: Report) -> None:
+        now = self._clock()
         self._count(waiting=-len(report.started), running=len(report.started))
-        for request in report.ended:
-            if request.started is not None:
-                self._pace.ended(self._clock(), self._waiting)
-                self._count(running=-1)
-            else:
-                self._count(waiting=-1)
-            future = self._futures.pop(request)
-            if future.done():
-                continue
-            if isinstance(request.outcome, PaliServeError):
-                future.set_exception(request.outcome)
-            elif request.outcome is None:
-                future.cancel()
-            else:
-                future.set_result(request.outcome)
+        for number in report.started:
+            self._tickets[number].started = now
+        for number, token, probability in report.chosen:
+            self._tell(number, token, probability)
+        for number, outcome in report.ended:
+            self._settle(self._tickets.pop(number), outcome, now)
+        for phase, size in report.batches:
+            self._observer.batch_ran(phase, size)
+
+    def _tell(self, number: int, token: int, probability: float) -> None:
+        ticket = self._tickets[number]
+        if ticket.listener is None or ticket.future.done():
+            return
+        try:
+            ticket.listener(token, probability)
+        except Exception:
+            # It is the request's own, and fails nobody else.
+            logger.exception("a listener failed")
+            ticket.future.set_exception(GenerationFailed("The answer could not be handed on while it was written."))
+            self._device.cancel(self._name, number)
+
+    def _settle(self, ticket: _Ticket, outcome: Outcome, now: float) -> None:
+        if ticket.started is not None:
+            self._pace.ended(now, self._waiting)
+            self._count(running=-1)
+        else:
+            self._count(waiting=-1)
+        if isinstance(outcome, Generated):
+            ticket.generation.prompt.picture.answered = True
+            self._pace.ran(now - (ticket.started or now))
+        if ticket.future.done():
+            return
+        if isinstance(outcome, PaliServeError):
+            ticket.future.set_exception(outcome)
+        elif outcome is None:
+            ticket.future.cancel()
+        else:
+            ticket.future.set_result(outcome)
 
     def _count(self, waiting: int = 0, running: int = 0) -> None:
         self._waiting += waiting
@@ -139,32 +188,12 @@ class Place:
         self._engine = engine
         self.used = False
 
-    async def run(self, generation: Generation) -> Generated:
-        """Wait for the continuation. Cancelling the wait frees the slot before the next step.
+    async def run(self, generation: Generation, listener: TokenListener | None = None) -> Generated:
+        """Wait for the continuation; ``listener`` hears of its tokens meanwhile. Cancelling the wait frees the slot before the next step.
 
         Errors: DeadlineExceeded, GenerationFailed.
         """
         if self.used:
             raise RuntimeError("a place is good for one generation")
         self.used = True
-        return await self._engine._generate(generation)
-
-
-class Pace:
-    """How fast the queue moves, measured: the mean time between two requests that end while others wait."""
-
-    SMOOTHING = 0.05
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-        self._last: float | None = None
-
-    def ended(self, now: float, waiting: int) -> None:
-        """A request ended at ``now``. An interval counts only if the queue was never empty in it."""
-        if self._last is not None:
-            self._seconds += self.SMOOTHING * (now - self._last - self._seconds)
-        self._last = now if waiting else None
-
-    def wait(self, waiting: int) -> float:
-        """Seconds that the last of ``waiting`` requests will wait; 0 before anything was measured."""
-        return waiting * self._seconds
+        return await self._engine._generate(generation, listener)

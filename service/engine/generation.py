@@ -1,7 +1,8 @@
 """What the engine is asked to do, and what it answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import count
 
 from service.engine.grammar import Grammar
 
@@ -23,17 +24,23 @@ class Sampling:
 GREEDY = Sampling()
 
 
-@dataclass(slots=True, eq=False)
+_numbers = count(1)
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Picture:
     """A picture made ready for the model; one object for all requests that show it, so that it is encoded once.
 
-    ``pixels`` and ``features`` belong to the runner; the device thread puts the features in place of the pixels.
-    ``size`` is (width, height) of the picture as sent, after EXIF orientation.
+    ``pixels`` and ``features`` belong to the runner; features are put here where the runner is.
+    ``size`` is (width, height) of the picture as sent, after EXIF orientation. ``number`` tells it from all others of its process.
+    ``answered``: a generation about it has ended well.
     """
 
     pixels: object
     size: tuple[int, int]
     features: object = None
+    number: int = field(default_factory=lambda: next(_numbers))
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from service.engine.generation import Generated, Generation, StageTimes
-from service.errors import PaliServeError
+from service.engine.device import Outcome
+from service.engine.generation import Generation, StageTimes
 
 
 class Phase(StrEnum):
@@ -21,6 +21,8 @@ class Request:
 
     generation: Generation
     arrived: float
+    number: int = 0
+    streamed: bool = False
     phase: Phase = Phase.WAITING
     cancelled: bool = False
     tokens: list[int] = field(default_factory=list)
@@ -28,7 +30,7 @@ class Request:
     started: float | None = None
     first_token: float = 0.0
     vision: float = 0.0
-    outcome: Generated | PaliServeError | None = None
+    outcome: Outcome = None
 
     def times(self, now: float) -> StageTimes:
         """Seconds per stage of a request that has run and ends ``now``."""

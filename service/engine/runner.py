@@ -61,21 +61,17 @@ class Vocabulary:
 
 
 class LoadedModel(Protocol):
-    """A checkpoint in memory: its runner, and the work around it that needs the checkpoint's own files.
+    """The work around a checkpoint's runner that needs the checkpoint's own files.
 
-    ``resolution`` is the side in pixels that every picture is squeezed to.
+    ``resolution`` is the side in pixels that every picture is squeezed to, ``image_tokens`` the number of tokens it then takes.
     ``paints_masks`` is false where the checkpoint came without a mask decoder.
     """
 
     vocabulary: Vocabulary
     resolution: int
+    image_tokens: int
     max_tokens: int
     paints_masks: bool
-
-    @property
-    def runner(self) -> ModelRunner:
-        """The slots."""
-        ...
 
     def picture(self, image: bytes) -> Picture:
         """Decode and resize an image. Slow: meant for a worker thread. Errors: InvalidImage, ImageTooLarge."""

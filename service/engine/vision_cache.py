@@ -79,7 +79,7 @@ class VisionCache:
         del self._flights[digest]
         if not flight.making.done():
             flight.making.cancel()
-        elif not flight.making.cancelled() and flight.making.exception() is None and flight.making.result().features is not None:
+        elif not flight.making.cancelled() and flight.making.exception() is None and flight.making.result().answered:
             self._kept[digest] = flight.making.result()
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)

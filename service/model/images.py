@@ -114,21 +114,15 @@ class ImageReader:
 class PixelFormat:
     """What a checkpoint's image processor makes of a picture.
 
-    ``side`` is the resolution in pixels; ``levels`` [256, 3] float32 is the model's value of each uint8 level in each channel.
+    ``side`` is the resolution in pixels. The numbers that the model reads follow from the pixels by ``levels_table``.
     """
 
     side: int
-    levels: NDArray[np.float32]
     resample: int = Image.Resampling.BICUBIC
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """Squeeze an RGB picture into a square, uint8 [side, side, 3]. Its proportions are lost, as in PaliGemma's training."""
         return np.array(image.resize((self.side, self.side), resample=self.resample))
-
-    def values(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Turn uint8 [..., side, side, 3] into float32 [..., 3, side, side]: transformers' ``pixel_values``, bit for bit."""
-        channels = [self.levels[:, channel][pixels[..., channel]] for channel in range(CHANNELS)]
-        return np.stack(channels, axis=-3)
 
 
 def levels_table(rescale_factor: float, image_mean: float | Sequence[float], image_std: float | Sequence[float]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import transformers
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
+from transformers import AutoProcessor, PaliGemmaConfig, PaliGemmaForConditionalGeneration
 from transformers.models.paligemma.processing_paligemma import PaliGemmaProcessor
 
 from service.errors import OperatorError
@@ -40,18 +40,31 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A checkpoint in memory. ``mask_decoder`` is None where none was found: then segment answers boxes without masks."""
+class Weights:
+    """Which weights to read, and how they are to be held in memory."""
 
-    model: PaliGemmaForConditionalGeneration
-    processor: PaliGemmaProcessor
-    mask_decoder: Path | None
+    folder: Path
     dtype: str
     device: str
 
+    @property
+    def file_bytes(self) -> int:
+        """What the files take on the disk."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
 
-def load(source: Source) -> Checkpoint:
-    """Read config, weights and processor. Errors: CheckpointError."""
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint without its weights. ``mask_decoder`` is None where none was found: then segment answers boxes without masks."""
+
+    weights: Weights
+    config: PaliGemmaConfig
+    processor: PaliGemmaProcessor
+    mask_decoder: Path | None
+
+
+def open_checkpoint(source: Source) -> Checkpoint:
+    """Fetch a checkpoint where it is not here yet, and read everything but its weights. Errors: CheckpointError."""
     folder = _folder(source)
     _check_config(folder)
     if not list(folder.glob("*.safetensors")):
@@ -63,9 +76,7 @@ def load(source: Source) -> Checkpoint:
     if source.mask_decoder is not None and not source.mask_decoder.is_file():
         raise CheckpointError(f"{source.mask_decoder}: the mask decoder is not a file.")
     try:
-        model = PaliGemmaForConditionalGeneration.from_pretrained(
-            folder, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False, local_files_only=True
-        )
+        config = PaliGemmaConfig.from_pretrained(folder, local_files_only=True)
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{source.checkpoint}: the checkpoint cannot be read: {error}") from error
@@ -73,7 +84,18 @@ def load(source: Source) -> Checkpoint:
         raise CheckpointError(f"{source.checkpoint}: its processor is a {type(processor).__name__}, not a PaliGemmaProcessor.")
     found = (folder / name for name in MASK_DECODER_FILES)
     mask_decoder = source.mask_decoder or next((path for path in found if path.is_file()), None)
-    return Checkpoint(model.to(device), processor, mask_decoder, dtype, device)
+    return Checkpoint(Weights(folder, dtype, device), config, processor, mask_decoder)
+
+
+def load_model(weights: Weights) -> PaliGemmaForConditionalGeneration:
+    """Read the weights. Errors: CheckpointError."""
+    try:
+        model = PaliGemmaForConditionalGeneration.from_pretrained(
+            weights.folder, dtype=DTYPES[weights.dtype], use_safetensors=True, trust_remote_code=False, local_files_only=True
+        )
+        return model.to(weights.device)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{weights.folder}: the weights cannot be read: {error}") from error
 
 
 def resolution(source: Source) -> int | None:

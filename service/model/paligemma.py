@@ -1,7 +1,8 @@
 """A PaliGemma ready to be served: the engine's ``LoadedModel``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from service.engine.generation import Picture
 from service.engine.runner import Vocabulary
 from service.model.images import ImageReader, PixelFormat, levels_table
-from service.model.loading import Checkpoint, CheckpointError
+from service.model.loading import Checkpoint, CheckpointError, Weights, load_model, quiet_progress
 from service.model.mask_decoder import MaskDecoder, load_mask_decoder, paint
 from service.model.prompt_encoder import PromptEncoder
 from service.model.runner import PaliGemmaRunner, RunnerOptions, SlidingWindow
@@ -32,26 +33,33 @@ class ServingOptions:
         return RunnerOptions(self.slots, self.max_prompt_tokens + self.max_tokens, self.sliding_window, compile=self.compile)
 
 
+def make_runner(weights: Weights, levels: NDArray[np.float32], options: RunnerOptions, threads: Callable[[], int]) -> PaliGemmaRunner:
+    """Load the weights where they are to be run. Errors: CheckpointError."""
+    quiet_progress()
+    return PaliGemmaRunner(load_model(weights), levels, options, threads)
+
+
 class PaliGemma:
-    """A checkpoint with its runner, its preprocessing and its mask decoder. Errors, at construction: CheckpointError."""
+    """A checkpoint's preprocessing and its mask decoder; ``make_runner`` loads its weights. Errors, at construction: CheckpointError."""
 
     def __init__(self, checkpoint: Checkpoint, options: ServingOptions, images: ImageReader) -> None:
-        self.runner = PaliGemmaRunner(checkpoint.model, options.runner())
-        self.resolution = int(checkpoint.model.config.vision_config.image_size)
+        vision, settings = checkpoint.config.vision_config, checkpoint.processor.image_processor
+        self.resolution = int(vision.image_size)
+        self.image_tokens = (vision.image_size // vision.patch_size) ** 2
         self.max_tokens = options.max_tokens
         self._images = images
         self._encoder = PromptEncoder(checkpoint.processor.tokenizer, options.max_prompt_tokens)
         self.vocabulary = Vocabulary(self._encoder.first_location, self._encoder.first_segmentation, self._encoder.decode)
-        settings = checkpoint.processor.image_processor
-        levels = levels_table(settings.rescale_factor, settings.image_mean, settings.image_std)
-        self._format = PixelFormat(self.resolution, levels, int(settings.resample))
+        self._format = PixelFormat(self.resolution, int(settings.resample))
         self._mask_decoder = None if checkpoint.mask_decoder is None else _mask_decoder(checkpoint.mask_decoder)
         self.paints_masks = self._mask_decoder is not None
+        levels = levels_table(settings.rescale_factor, settings.image_mean, settings.image_std)
+        self.make_runner = partial(make_runner, checkpoint.weights, levels, options.runner())
 
     def picture(self, image: bytes) -> Picture:
-        """See ``LoadedModel``. The pixels are float32 [3, side, side], exactly what transformers' Pillow processor makes."""
+        """See ``LoadedModel``. The pixels are uint8 [side, side, 3], exactly what transformers' Pillow processor resizes to."""
         opened = self._images.open(image)
-        return Picture(self._format.values(self._format.pixels(opened)), opened.size)
+        return Picture(self._format.pixels(opened), opened.size)
 
     def tokens(self, prefix: str, locations_allowed: bool) -> tuple[int, ...]:
         """See ``LoadedModel``."""

@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
 
@@ -62,9 +63,13 @@ class PaliGemmaRunner:
     """
 
     def __init__(
-        self, model: PaliGemmaForConditionalGeneration, options: RunnerOptions, threads: Callable[[], int] = torch.get_num_threads
+        self,
+        model: PaliGemmaForConditionalGeneration,
+        levels: NDArray[np.float32],
+        options: RunnerOptions,
+        threads: Callable[[], int] = torch.get_num_threads,
     ) -> None:
-        """``threads`` tells before each step how many threads it may use on a CPU."""
+        """``levels``: see ``PixelFormat``. ``threads`` tells before each step how many threads it may use on a CPU."""
         model.eval()
         self._threads, self._threads_used = threads, 0
         text, vision = model.config.text_config, model.config.vision_config
@@ -81,7 +86,7 @@ class PaliGemmaRunner:
         row = (text.num_key_value_heads, self._length, text.head_dim)
         self._table = KeyValueTable(text.num_hidden_layers, options.slots, row, self._dtype, self._device)
         with torch.inference_mode():
-            self._vision = VisionEncoder(model)
+            self._vision = VisionEncoder(model, levels)
             self._decoder = Decoder(model, self._table, self._length)
         self._embed, self._head = model.get_input_embeddings(), model.lm_head
         self._numbers = torch.arange(max(options.slots, self._length), device=self._device)
@@ -96,10 +101,10 @@ class PaliGemmaRunner:
 
     @torch.inference_mode()
     def encode(self, pixels: Sequence[object]) -> list[object]:
-        """Image features [image tokens, hidden size] of pixels float32 [3, side, side]."""
+        """Image features [image tokens, hidden size] of pixels uint8 [side, side, 3]."""
         self._use_threads()
         batch = torch.from_numpy(np.stack([cast("np.ndarray", each) for each in pixels]))
-        features = self._vision(batch.to(self._device, self._dtype))
+        features = self._vision(batch.to(self._device))
         # Copies, because a feature that is kept must not keep its whole batch.
         return [each.clone() for each in features]
 

@@ -6,6 +6,9 @@ The weights are those of transformers' modules; the computation is ``SiglipVisio
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PaliGemmaForConditionalGeneration
@@ -25,9 +28,13 @@ class VisionLayer:
 
 
 class VisionEncoder:
-    """Image features [images, image tokens, hidden size] of pixels [images, 3, side, side]."""
+    """Image features [images, image tokens, hidden size] of pixels uint8 [images, side, side, 3].
 
-    def __init__(self, model: PaliGemmaForConditionalGeneration) -> None:
+    Pixels travel as they are and become numbers here: ``levels`` [256, 3] is the value of each level in each channel.
+    """
+
+    def __init__(self, model: PaliGemmaForConditionalGeneration, levels: NDArray[np.float32]) -> None:
+        self._levels = torch.from_numpy(levels).to(model.device, model.dtype)
         tower: Any = model.model.vision_tower
         # transformers 5.17 has one module more around the tower's parts.
         tower = getattr(tower, "vision_model", tower)
@@ -40,7 +47,7 @@ class VisionEncoder:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """See the class."""
-        hidden = self._patches(pixels).flatten(2).transpose(1, 2) + self._positions.weight
+        hidden = self._patches(pixel_values(pixels, self._levels)).flatten(2).transpose(1, 2) + self._positions.weight
         for layer in self._layers:
             hidden = self._through(layer, hidden)
         projected: Tensor = self._projector(self._after(hidden))
@@ -55,6 +62,11 @@ class VisionEncoder:
         hidden = hidden + layer.attention_output(mixed)
         fed: Tensor = layer.feed_forward(layer.before_feed_forward(hidden))
         return hidden + fed
+
+
+def pixel_values(pixels: Tensor, levels: Tensor) -> Tensor:
+    """Turn uint8 [..., side, side, 3] into [..., 3, side, side]: transformers' ``pixel_values``, bit for bit where levels are float32."""
+    return torch.stack([levels[:, channel][pixels[..., channel].int()] for channel in range(pixels.shape[-1])], dim=-3)
 
 
 def _layer(module: Any) -> VisionLayer:

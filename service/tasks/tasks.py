@@ -195,6 +195,6 @@ def _answer(ask: _Ask, prefix: str, run: tuple[Instance, Prompt, Generated], sec
         finish_reason=generated.finish_reason.value,
         score=sum(probabilities) / len(probabilities),
         image=ImageSize(*prompt.picture.size),
-        usage=Usage(instance.model.runner.image_tokens, len(prompt.tokens), len(generated.tokens)),
+        usage=Usage(instance.model.image_tokens, len(prompt.tokens), len(generated.tokens)),
         timings=Timings(*(1000 * each for each in (times.queue, preprocess, times.vision, times.prefill, times.decode, total))),
     )

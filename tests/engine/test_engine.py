@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from service.engine.device_loop import DeviceLoop
-from service.engine.engine import Engine, EngineLimits, Pace
+from service.engine.engine import Engine, EngineLimits
 from service.engine.generation import Generation
+from service.engine.pace import Pace
 from service.errors import DeadlineExceeded, GenerationFailed, Overloaded
 from tests.fakes import CountingRunner, SilentObserver, expected_tokens, generation
 
@@ -19,8 +20,9 @@ class Bench:
     def __init__(self, slots: int = 4, queue: int = 100) -> None:
         self.runner = CountingRunner(slots)
         self.observer = SilentObserver()
-        self.device = DeviceLoop(self.observer)
-        self.engine = Engine("fake", self.runner, self.device, EngineLimits(queue), self.observer)
+        self.device = DeviceLoop()
+        self.engine = Engine("fake", self.device, EngineLimits(queue), self.observer)
+        self.engine.load(lambda threads: self.runner)
 
     async def ask(self, wanted: Generation) -> tuple[int, ...]:
         with self.engine.reserve(FOREVER) as place:

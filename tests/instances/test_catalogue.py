@@ -16,9 +16,7 @@ def instance(name: str, resolution: int) -> Instance:
         name=name, resolution=resolution, dtype="float32", device="cpu", state="warm", tasks=("caption",), adapters=(),
         max_tokens=model.max_tokens, source=name, created=0,
     )  # fmt: skip
-    return Instance(
-        description, model, Engine(name, model.runner, DeviceLoop(observer), EngineLimits(), observer), VisionCache(name, 0, 1, observer)
-    )
+    return Instance(description, model, Engine(name, DeviceLoop(), EngineLimits(), observer), VisionCache(name, 0, 1, observer))
 
 
 CATALOGUE = [("b-448", 448), ("a-224", 224), ("other-224", 224), ("c-896", 896)]

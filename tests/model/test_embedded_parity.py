@@ -13,9 +13,10 @@ import service.demo
 from service.demo.questions import ANSWER_KINDS, answer, detect, read, region, segment
 from service.demo.scenes import SceneKind, draw_scene, make_scene
 from service.engine.generation import Generation, Prompt
-from service.model.images import ImageLimits, ImageReader
-from service.model.loading import Source, load
+from service.model.images import ImageLimits, ImageReader, levels_table
+from service.model.loading import Source, open_checkpoint
 from service.model.paligemma import PaliGemma, ServingOptions
+from service.model.vision import pixel_values
 from tests.model.test_runner_parity import assert_same, run
 from tests.random_models import Reference
 
@@ -48,18 +49,24 @@ def reference_model() -> PaliGemmaForConditionalGeneration:
 @torch.inference_mode()
 def test_200_requests_equal_generate_one_by_one(reference_model: PaliGemmaForConditionalGeneration) -> None:
     processor = AutoProcessor.from_pretrained(DEMO)
-    ours = PaliGemma(load(Source(str(DEMO), dtype="float32", device="cpu")), ServingOptions(16, 64, 96), ImageReader(ImageLimits()))
+    ours = PaliGemma(
+        open_checkpoint(Source(str(DEMO), dtype="float32", device="cpu")), ServingOptions(16, 64, 96), ImageReader(ImageLimits())
+    )
+    runner = ours.make_runner(torch.get_num_threads)
+    vision = processor.image_processor
+    levels = torch.from_numpy(levels_table(vision.rescale_factor, vision.image_mean, vision.image_std))
     generations, references = [], []
     for data, prompt in asks():
         inputs = processor(images=Image.open(BytesIO(data)).convert("RGB"), text=f"<image>{prompt}", return_tensors="pt")
         prepared = Prompt(ours.picture(data), ours.tokens(prompt, locations_allowed=True))
-        images = ours.runner.image_tokens
+        images = runner.image_tokens
         assert tuple(inputs["input_ids"][0, images:].tolist()) == prepared.tokens
-        assert np.array_equal(inputs["pixel_values"][0].numpy(), np.asarray(prepared.picture.pixels))
+        pixels = torch.from_numpy(np.asarray(prepared.picture.pixels))
+        assert torch.equal(inputs["pixel_values"][0], pixel_values(pixels, levels))
         generations.append(Generation(prepared, max_tokens=96))
         output = reference_model.generate(**inputs, max_new_tokens=96, do_sample=False, output_logits=True, return_dict_in_generate=True)
         tokens = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
-        end = next((index for index, token in enumerate(tokens) if token in ours.runner.end_tokens), len(tokens))
+        end = next((index for index, token in enumerate(tokens) if token in runner.end_tokens), len(tokens))
         references.append(Reference(tuple(tokens[:end]), torch.cat(output.logits)))
     assert len({each.tokens for each in references}) > REQUESTS // 2
-    assert_same(run(ours.runner, generations, seed=7), references, "embedded model")
+    assert_same(run(runner, generations, seed=7), references, "embedded model")

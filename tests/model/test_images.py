@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from transformers import SiglipImageProcessorPil
 
 from service.errors import ImageTooLarge, InvalidImage
 from service.model.images import FORMATS, ImageLimits, ImageReader, PixelFormat, levels_table
+from service.model.vision import pixel_values
 
 LEAKS = re.compile(r"0x[0-9a-f]{4,}|BytesIO|Traceback|/site-packages/|PIL\b|<_io")
 ORIENTATION = 0x0112
@@ -101,7 +103,13 @@ def lays_transparency_on_white() -> bool:
     return float(reference_values(Image.new("RGBA", (4, 4), (0, 0, 0, 0)), 4).min()) == 1.0
 
 
-HALF = PixelFormat(side=32, levels=levels_table(1 / 255, [0.5] * 3, [0.5] * 3))
+HALF = PixelFormat(side=32)
+LEVELS = levels_table(1 / 255, [0.5] * 3, [0.5] * 3)
+
+
+def values(pixels: NDArray[np.uint8], levels: NDArray[np.float32] = LEVELS) -> NDArray[np.float32]:
+    """What the vision tower reads."""
+    return np.asarray(pixel_values(torch.from_numpy(pixels), torch.from_numpy(levels)))
 
 
 # --- equal to transformers ---
@@ -117,7 +125,7 @@ def test_pixel_values_equal_transformers_bit_for_bit(reader: ImageReader, mode: 
         pytest.skip("this release of transformers drops transparency")
     opened = reader.open(data)
     assert (opened.mode, opened.size) == ("RGB", size)
-    assert np.array_equal(HALF.values(HALF.pixels(opened)), reference_values(reference, 32))
+    assert np.array_equal(values(HALF.pixels(opened)), reference_values(reference, 32))
 
 
 def test_transparent_palettes_and_colour_keys_equal_transformers(reader: ImageReader) -> None:
@@ -132,7 +140,7 @@ def test_transparent_palettes_and_colour_keys_equal_transformers(reader: ImageRe
         reference = as_transformers_sees_it(data)
         assert reference.info.get("transparency") is not None
         if lays_transparency_on_white():
-            assert np.array_equal(HALF.values(HALF.pixels(reader.open(data))), reference_values(reference, 32))
+            assert np.array_equal(values(HALF.pixels(reader.open(data))), reference_values(reference, 32))
 
 
 def test_transparency_is_blended_alike_in_every_band_of_rows(reader: ImageReader) -> None:
@@ -151,9 +159,9 @@ def test_transparency_is_blended_alike_in_every_band_of_rows(reader: ImageReader
 )
 def test_random_pictures_equal_transformers(mode: str, size: tuple[int, int], side: int, seed: int) -> None:
     picture = noise(mode, *size, seed)
-    pixel_format = PixelFormat(side, levels_table(1 / 255, 0.5, 0.5))
+    pixel_format = PixelFormat(side)
     opened = ImageReader(ImageLimits()).open(saved(picture, "TIFF"))
-    assert np.array_equal(pixel_format.values(pixel_format.pixels(opened)), reference_values(picture, side))
+    assert np.array_equal(values(pixel_format.pixels(opened)), reference_values(picture, side))
 
 
 @pytest.mark.parametrize(
@@ -172,22 +180,21 @@ def test_the_table_of_levels_equals_the_processor_with_any_settings(factor: floa
     table = levels_table(factor, mean, deviation)
     assert table.shape == (256, 3)
     assert table.dtype == np.float32
-    assert np.array_equal(PixelFormat(16, table).values(ramp), expected)
+    assert np.array_equal(values(ramp, table), expected)
 
 
 def test_values_take_a_batch() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
-    values = HALF.values(pixels)
-    assert values.shape == (3, 3, 8, 8)
-    assert values.dtype == np.float32
-    assert np.array_equal(values[1], HALF.values(pixels[1]))
+    made = values(pixels)
+    assert made.shape == (3, 3, 8, 8)
+    assert made.dtype == np.float32
+    assert np.array_equal(made[1], values(pixels[1]))
 
 
 def test_the_filter_can_be_chosen() -> None:
     picture = noise("RGB", 40, 40)
-    levels = levels_table(1 / 255, 0.5, 0.5)
-    bicubic = PixelFormat(16, levels).pixels(picture)
-    assert not np.array_equal(bicubic, PixelFormat(16, levels, Image.Resampling.BILINEAR).pixels(picture))
+    bicubic = PixelFormat(16).pixels(picture)
+    assert not np.array_equal(bicubic, PixelFormat(16, Image.Resampling.BILINEAR).pixels(picture))
     assert bicubic.dtype == np.uint8
 
 
@@ -267,7 +274,7 @@ def test_threat_09_large_profiles_are_ignored(reader: ImageReader) -> None:
 def test_threat_06_degenerate_sizes(reader: ImageReader, name: str, size: tuple[int, int]) -> None:
     data = saved(Image.new("L", size, 128), name)
     assert reader.size(data) == size
-    pixels = PixelFormat(14, levels_table(1 / 255, 0.5, 0.5)).pixels(reader.open(data))
+    pixels = PixelFormat(14).pixels(reader.open(data))
     assert pixels.shape == (14, 14, 3)
     assert np.all(np.abs(pixels.astype(int) - 128) <= 1)
 

@@ -10,7 +10,7 @@ import torch
 import service.demo
 from service.engine.generation import Generation, Prompt
 from service.model.images import ImageLimits, ImageReader
-from service.model.loading import CheckpointError, Source, load
+from service.model.loading import CheckpointError, Source, load_model, open_checkpoint
 from service.model.paligemma import PaliGemma, ServingOptions
 
 DEMO = Path(service.demo.__file__).parent / "checkpoints" / "shapes-224"
@@ -25,36 +25,37 @@ def folder(tmp_path: Path) -> Path:
 
 def refuse(folder: Path | str, words: str, **source: str | None) -> None:
     with pytest.raises(CheckpointError, match=words):
-        load(Source(str(folder), **source))  # type: ignore[arg-type]
+        load_model(open_checkpoint(Source(str(folder), **source)).weights)  # type: ignore[arg-type]
 
 
 def test_the_embedded_checkpoint_loads_with_its_mask_decoder() -> None:
-    checkpoint = load(Source(str(DEMO), device="cpu"))
-    assert (checkpoint.dtype, checkpoint.device) == ("float32", "cpu")
-    assert checkpoint.model.dtype == torch.float32
+    checkpoint = open_checkpoint(Source(str(DEMO), device="cpu"))
+    assert (checkpoint.weights.dtype, checkpoint.weights.device) == ("float32", "cpu")
+    assert load_model(checkpoint.weights).dtype == torch.float32
     assert checkpoint.mask_decoder == DEMO / "mask_decoder.safetensors"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_every_precision_answers(dtype: str) -> None:
-    model = PaliGemma(load(Source(str(DEMO), dtype=dtype, device="cpu")), ServingOptions(2, 64, 16), ImageReader(ImageLimits()))
+    model = PaliGemma(open_checkpoint(Source(str(DEMO), dtype=dtype, device="cpu")), ServingOptions(2, 64, 16), ImageReader(ImageLimits()))
+    runner = model.make_runner(torch.get_num_threads)
     picture = model.picture(SAMPLE.read_bytes())
-    picture.features = model.runner.encode([picture.pixels])[0]
-    sampled = model.runner.prefill([Generation(Prompt(picture, model.tokens("caption en", False)), max_tokens=4)], 0)
+    picture.features = runner.encode([picture.pixels])[0]
+    sampled = runner.prefill([Generation(Prompt(picture, model.tokens("caption en", False)), max_tokens=4)], 0)
     assert 0 < sampled.probabilities[0] <= 1
-    assert 0 < model.runner.decode(range(1)).probabilities[0] <= 1
+    assert 0 < runner.decode(range(1)).probabilities[0] <= 1
 
 
 def test_a_checkpoint_without_mask_decoder_paints_none(folder: Path) -> None:
     (folder / "mask_decoder.safetensors").unlink()
-    model = PaliGemma(load(Source(str(folder), device="cpu")), ServingOptions(1, 64, 16), ImageReader(ImageLimits()))
+    model = PaliGemma(open_checkpoint(Source(str(folder), device="cpu")), ServingOptions(1, 64, 16), ImageReader(ImageLimits()))
     assert not model.paints_masks
 
 
 def test_a_mask_decoder_that_cannot_be_read_is_refused(folder: Path) -> None:
     (folder / "mask_decoder.safetensors").write_bytes(b"nonsense")
     with pytest.raises(CheckpointError, match="mask decoder cannot be read"):
-        PaliGemma(load(Source(str(folder), device="cpu")), ServingOptions(1, 64, 16), ImageReader(ImageLimits()))
+        PaliGemma(open_checkpoint(Source(str(folder), device="cpu")), ServingOptions(1, 64, 16), ImageReader(ImageLimits()))
 
 
 def test_threat_62_code_of_the_checkpoint_is_refused(folder: Path) -> None:

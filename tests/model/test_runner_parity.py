@@ -10,7 +10,7 @@ from service.engine.generation import Generated, Generation
 from service.engine.request import Request
 from service.engine.scheduler import Prefill, Scheduler
 from service.model.runner import PaliGemmaRunner, RunnerOptions
-from tests.random_models import END_TOKENS, Reference, first_difference, is_near_tie, random_generations, random_model, reference
+from tests.random_models import END_TOKENS, LEVELS, Reference, first_difference, is_near_tie, random_generations, random_model, reference
 
 MOST_NEAR_TIES = 0.01
 
@@ -72,7 +72,7 @@ def case(request: pytest.FixtureRequest) -> tuple[str, PaliGemmaRunner, list[Gen
     model = random_model(paligemma2, sliding_window=sliding_window)
     generations = random_generations(200, seed=1)
     references = [reference(model, each, END_TOKENS) for each in generations]
-    return request.param, PaliGemmaRunner(copy.deepcopy(model), RunnerOptions(slots=8, max_text_tokens=80)), generations, references
+    return request.param, PaliGemmaRunner(copy.deepcopy(model), LEVELS, RunnerOptions(slots=8, max_text_tokens=80)), generations, references
 
 
 Case = tuple[str, PaliGemmaRunner, list[Generation], list[Reference]]

@@ -94,10 +94,10 @@ def run(
     work: Callable[[Tasks], Awaitable[TaskResult]], script: Sequence[int] = (LABEL,), queue: int = 8, timeout: float = 30
 ) -> tuple[TaskResult, OneInstance]:
     model, observer = ScriptedModel(script), SilentObserver()
-    device = DeviceLoop(observer)
-    instance = OneInstance(
-        "fake", model, Engine("fake", model.runner, device, EngineLimits(queue), observer), VisionCache("fake", 0, 1, observer)
-    )
+    device = DeviceLoop()
+    engine = Engine("fake", device, EngineLimits(queue), observer)
+    instance = OneInstance("fake", model, engine, VisionCache("fake", 0, 1, observer))
+    engine.load(lambda threads: model.runner)
     device.start()
     try:
         with ThreadPoolExecutor(2) as workers:

@@ -1,0 +1,87 @@
+"""Where generations run: the interface between an engine, on the event loop, and the device's thread or processes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from service.engine.generation import Generated, Generation
+from service.engine.runner import ModelRunner
+from service.errors import PaliServeError
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerFacts:
+    """What a loaded runner is: see ``ModelRunner``."""
+
+    slots: int
+    feature_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A generation with the number its engine gave it. ``arrived`` is in seconds on the engine's clock.
+
+    Where ``streamed``, every token is reported as it is chosen, not only the whole at the end.
+    """
+
+    number: int
+    generation: Generation
+    arrived: float
+    streamed: bool = False
+
+
+Outcome = Generated | PaliServeError | None
+"""How a generation ended; None where it was cancelled."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What happened since the last report: the numbers of who began, tokens with their probabilities, who ended how, which batches ran."""
+
+    started: list[int] = field(default_factory=list)
+    chosen: list[tuple[int, int, float]] = field(default_factory=list)
+    ended: list[tuple[int, Outcome]] = field(default_factory=list)
+    batches: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def is_news(self) -> bool:
+        """Whether somebody waits for it: batches alone can wait for the next one."""
+        return bool(self.started or self.chosen or self.ended)
+
+
+Deliver = Callable[[Report], None]
+"""Takes a report, on some thread of the device's."""
+
+MakeRunner = Callable[[Callable[[], int]], ModelRunner]
+"""Loads a runner. Its argument tells how many threads the runner may use at the moment. Can be pickled where it goes to a process."""
+
+
+class Device(Protocol):
+    """Runs the generations of all its instances. ``load`` and ``stop`` block; the rest is quick and safe from any thread."""
+
+    copies: int
+    """How often an instance's features may be held at once."""
+
+    def start(self) -> None:
+        """Begin to work."""
+        ...
+
+    def stop(self) -> None:
+        """Finish all work that was accepted, then end."""
+        ...
+
+    def is_alive(self, patience: float) -> bool:
+        """Whether it works, and no step has been running for ``patience`` seconds."""
+        ...
+
+    def load(self, instance: str, make: MakeRunner, prefill_tokens: int, deliver: Deliver) -> RunnerFacts:
+        """Let an instance take its turns; its reports go to ``deliver``. Errors: those of ``make``."""
+        ...
+
+    def submit(self, instance: str, submission: Submission) -> None:
+        """Queue a generation. Its end is reported, whatever happens."""
+        ...
+
+    def cancel(self, instance: str, number: int) -> None:
+        """Take a generation from the queue or out of its slot before the next step; it ends as None."""
+        ...

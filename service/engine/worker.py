@@ -1,0 +1,147 @@
+"""A process that runs a device's generations, seen from inside. What goes through its pipe stands here too."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, MutableSequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+
+from service.engine.device import MakeRunner, Report, RunnerFacts, Submission
+from service.engine.device_loop import DeviceLoop
+from service.engine.generation import Picture
+from service.errors import OperatorError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load an instance."""
+
+    instance: str
+    make: MakeRunner
+    prefill_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """It is loaded, or could not be."""
+
+    instance: str
+    facts: RunnerFacts | OperatorError
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Queue a generation. Its picture comes without pixels where the worker has it already."""
+
+    instance: str
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Drop a generation."""
+
+    instance: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Nobody will ask about this picture again."""
+
+    picture: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Finish what was accepted, then end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What happened on an instance."""
+
+    instance: str
+    report: Report
+
+
+ToWorker = Load | Submit | Cancel | Forget | Stop
+FromWorker = Loaded | Reported
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Memory that the workers of a device and their parent share: when each one's running step began (0 where none runs)."""
+
+    stepping: MutableSequence[float]
+    threads: int
+
+    def share_of_threads(self) -> int:
+        """Threads for each of those who work at this moment."""
+        return max(1, self.threads // max(1, sum(1 for began in self.stepping if began)))
+
+
+def work(pipe: Connection, board: Board, seat: int, begin: Callable[[], None]) -> None:
+    """Do what the parent says until it stops this process or is gone."""
+    # A terminal sends Ctrl-C to the whole group; the parent decides when its workers end.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    begin()
+    _Worker(pipe, board, seat).run()
+    # No thread of a library may hold up the end.
+    os._exit(0)
+
+
+class _Worker:
+    def __init__(self, pipe: Connection, board: Board, seat: int) -> None:
+        self._pipe = pipe
+        self._sending = threading.Lock()
+        self._pictures: dict[int, Picture] = {}
+        self._loop = DeviceLoop(threads=board.share_of_threads, stepping=lambda began: board.stepping.__setitem__(seat, began))
+
+    def run(self) -> None:
+        self._loop.start()
+        while True:
+            try:
+                message: ToWorker = self._pipe.recv()
+            except (EOFError, OSError):
+                return
+            match message:
+                case Load():
+                    self._load(message)
+                case Submit():
+                    self._loop.submit(message.instance, self._with_picture(message.submission))
+                case Cancel():
+                    self._loop.cancel(message.instance, message.number)
+                case Forget():
+                    self._pictures.pop(message.picture, None)
+                case Stop():
+                    self._loop.stop()
+                    return
+
+    def _load(self, message: Load) -> None:
+        instance = message.instance
+        try:
+            facts = self._loop.load(instance, message.make, message.prefill_tokens, lambda report: self._send(Reported(instance, report)))
+        except OperatorError as error:
+            self._send(Loaded(instance, error))
+        except Exception:
+            logger.exception("%s cannot be loaded", instance)
+            self._send(Loaded(instance, OperatorError(f"{instance} cannot be loaded; the log says why.")))
+        else:
+            self._send(Loaded(instance, facts))
+
+    def _with_picture(self, submission: Submission) -> Submission:
+        """The same with this process's own picture, which may be encoded already."""
+        generation = submission.generation
+        sent = generation.prompt.picture
+        picture = self._pictures.setdefault(sent.number, sent)
+        return replace(submission, generation=replace(generation, prompt=replace(generation.prompt, picture=picture)))
+
+    def _send(self, message: FromWorker) -> None:
+        with self._sending:
+            self._pipe.send(message)
