@@ -1,6 +1,7 @@
 """The engine's ``ModelRunner`` over the weights of transformers' PaliGemma modules."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -182,8 +183,10 @@ class PaliGemmaRunner:
         chosen, sure = torch.stack([tokens.float(), probabilities]).tolist()
         self._tokens[slots] = tokens
         sampled = Sampled([int(token) for token in chosen], sure)
-        for each, token in zip(choosing, sampled.tokens, strict=True):
-            each.advance(token, self.end_tokens)
+        for each, token, probability in zip(choosing, sampled.tokens, sampled.probabilities, strict=True):
+            # Out of logits that are no numbers comes any token, also one that its grammar does not know; its request ends here.
+            if not math.isnan(probability):
+                each.advance(token, self.end_tokens)
         return sampled
 
     def _use_threads(self) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -8,6 +9,7 @@ from service.engine.device_loop import DeviceLoop
 from service.engine.engine import Engine, EngineLimits
 from service.engine.generation import Generation
 from service.engine.pace import Pace
+from service.engine.runner import Sampled
 from service.errors import DeadlineExceeded, GenerationFailed, Overloaded
 from tests.fakes import CountingRunner, SilentObserver, expected_tokens, generation
 
@@ -170,3 +172,109 @@ def test_the_pace_is_the_mean_time_between_ends_while_others_wait() -> None:
     pace.ended(now=100.0, waiting=0)
     pace.ended(now=5000.0, waiting=1)  # an idle hour says nothing about the pace
     assert pace.wait(10) == pytest.approx(1.0, rel=0.1)
+
+
+def test_a_step_is_tried_again_in_halves_until_the_culprit_is_alone() -> None:
+    async def work(bench: Bench) -> None:
+        for poisoned in ("prefill", "decode"):
+
+            def break_poison(phase: str, generations: Sequence[Generation], poisoned: str = poisoned) -> None:
+                if phase == poisoned and any(each.prompt.tokens[-1] == 666 for each in generations):
+                    raise MemoryError
+
+            bench.runner.before_step = break_poison
+            wanted = [generation(answer=4, last=1000 * index + 50) for index in range(7)] + [generation(answer=4, last=666)]
+            answers = await asyncio.gather(*(bench.ask(each) for each in wanted), return_exceptions=True)
+            assert answers[:7] == [expected_tokens(each) for each in wanted[:7]]
+            assert isinstance(answers[7], GenerationFailed)
+
+    assert run(work, slots=8).observer.queue == ("fake", 0, 0)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved_and_loses_nobody() -> None:
+    async def work(bench: Bench) -> None:
+        def small_only(phase: str, generations: Sequence[Generation]) -> None:
+            if len(generations) > 2:
+                raise MemoryError
+
+        bench.runner.before_step = small_only
+        wanted = [generation(answer=index, last=1000 * index + 50) for index in range(8)]
+        assert await asyncio.gather(*(bench.ask(each) for each in wanted)) == [expected_tokens(each) for each in wanted]
+
+    run(work, slots=8)
+
+
+def test_a_listener_hears_every_token_as_it_is_chosen_and_no_end() -> None:
+    async def work(bench: Bench) -> None:
+        heard: list[tuple[int, float]] = []
+        silent = asyncio.create_task(bench.ask(generation(answer=6, last=500)))
+        with bench.engine.reserve(FOREVER) as place:
+            generated = await place.run(generation(answer=5), lambda token, probability: heard.append((token, probability)))
+        assert heard == list(zip(generated.tokens, generated.probabilities, strict=True))
+        await silent
+
+    run(work)
+
+
+def test_a_listener_that_raises_fails_its_own_request_only() -> None:
+    async def work(bench: Bench) -> None:
+        def broken(token: int, probability: float) -> None:
+            raise ValueError
+
+        other = asyncio.create_task(bench.ask(generation(answer=6, last=500)))
+        with pytest.raises(GenerationFailed), bench.engine.reserve(FOREVER) as place:
+            await place.run(generation(answer=10**9, max_tokens=10**9), broken)
+        assert len(await other) == 6
+
+    assert run(work).observer.queue == ("fake", 0, 0)
+
+
+def test_an_answer_that_takes_longer_than_the_deadline_is_refused_while_others_work() -> None:
+    async def work(bench: Bench) -> None:
+        for _ in range(200):
+            bench.engine._pace.ran(5.0)
+        bench.runner.gate.clear()
+        soon = time.monotonic() + 2
+        with bench.engine.reserve(soon):  # nobody works: it may try, and put the estimate right
+            with pytest.raises(Overloaded, match="longer than its timeout"), bench.engine.reserve(soon):
+                pass
+            with bench.engine.reserve(time.monotonic() + 6):
+                pass
+
+    run(work)
+
+
+def test_instances_share_the_device_by_their_requests() -> None:
+    """One request beside thirty gets its turn as often as each of them."""
+    order: list[str] = []
+
+    class Counted(CountingRunner):
+        def __init__(self, name: str, slots: int) -> None:
+            super().__init__(slots)
+            self.name = name
+
+        def decode(self, slots: range) -> Sampled:
+            order.append(self.name)
+            return super().decode(slots)
+
+    ticks = itertools.count()
+    device = DeviceLoop(clock=lambda: next(ticks) / 1000)
+    engines = {}
+    for name, slots in (("busy", 30), ("calm", 4)):
+        engines[name] = Engine(name, device, EngineLimits(), SilentObserver())
+        engines[name].load(lambda threads, name=name, slots=slots: Counted(name, slots))  # type: ignore[misc]
+
+    async def one(name: str) -> None:
+        with engines[name].reserve(FOREVER) as place:
+            await place.run(generation(answer=40))
+
+    async def main() -> None:
+        async with asyncio.timeout(30):
+            await asyncio.gather(one("calm"), *(one("busy") for _ in range(30)))
+
+    device.start()
+    asyncio.run(main())
+    device.stop()
+    first = order.index("calm")
+    share = order[first : first + 200].count("calm")
+    assert 1 <= share <= 40

@@ -1,0 +1,200 @@
+"""Real processes around the counting runner."""
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+
+import pytest
+
+from service.engine.device import Report, Submission
+from service.engine.engine import Engine, EngineLimits
+from service.engine.generation import Generation, Picture, Prompt
+from service.engine.runner import ModelRunner, Sampled
+from service.engine.worker import Board
+from service.engine.workers import Workers
+from service.errors import GenerationFailed, OperatorError
+from tests.fakes import CountingRunner, SilentObserver, expected_tokens, generation
+
+FATAL, ENDLESS = 666, 777
+FOREVER = float("inf")
+
+
+class DyingRunner(CountingRunner):
+    """Ends its process, or never comes back, when a prompt says so; tells the process by its first token."""
+
+    def prefill(self, generations: Sequence[Generation], first_slot: int) -> Sampled:
+        for each in generations:
+            if each.prompt.tokens[-1] == FATAL:
+                os._exit(3)
+            if each.prompt.tokens[-1] == ENDLESS:
+                threading.Event().wait()
+        return super().prefill(generations, first_slot)
+
+
+def make_runner(threads: Callable[[], int]) -> ModelRunner:
+    return DyingRunner()
+
+
+def make_none(threads: Callable[[], int]) -> ModelRunner:
+    raise OperatorError("there are no weights")
+
+
+def make_broken(threads: Callable[[], int]) -> ModelRunner:
+    raise ZeroDivisionError
+
+
+def nothing() -> None:
+    """What a worker begins with."""
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    made = Workers(2, 4, nothing, preload=[])
+    yield made
+    made._stopping = True
+    for worker in made._workers:
+        worker.process.kill()
+        worker.process.join()
+
+
+def run(workers: Workers, work: Callable[[Engine], Awaitable[None]]) -> SilentObserver:
+    observer = SilentObserver()
+    engine = Engine("fake", workers, EngineLimits(), observer)
+    assert engine.load(make_runner) == 2 * 1000
+
+    async def main() -> None:
+        async with asyncio.timeout(60):
+            await work(engine)
+
+    asyncio.run(main())
+    return observer
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Processes tell of their state through memory, not through events."""
+    while not holds():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+async def ask(engine: Engine, wanted: Generation) -> tuple[int, ...]:
+    with engine.reserve(FOREVER) as place:
+        return (await place.run(wanted)).tokens
+
+
+def test_everyone_gets_their_own_answer(workers: Workers) -> None:
+    async def work(engine: Engine) -> None:
+        wanted = [generation(answer=index % 7, last=1000 * index + 50) for index in range(60)]
+        assert await asyncio.gather(*(ask(engine, each) for each in wanted)) == [expected_tokens(each) for each in wanted]
+
+    observer = run(workers, work)
+    assert observer.queue == ("fake", 0, 0)
+    assert sum(size for phase, size in observer.batches if phase == "prefill") == 60
+
+
+def test_a_picture_is_sent_and_encoded_once_and_forgotten_with_its_last_holder(workers: Workers) -> None:
+    async def work(engine: Engine) -> None:
+        picture = Picture("pixels", (64, 48))
+        number = picture.number
+        for index in range(8):
+            wanted = Generation(Prompt(picture, (3, 100 * index + 50)), 100)
+            assert await ask(engine, wanted) == expected_tokens(wanted)
+        assert [number in worker.pictures for worker in workers._workers].count(True) == 1
+        assert picture.answered
+        del picture, wanted
+        gc.collect()
+        assert not any(number in worker.pictures for worker in workers._workers)
+        assert await ask(engine, generation(answer=2)) == (101, 102)
+
+    observer = run(workers, work)
+    assert [size for phase, size in observer.batches if phase == "vision"] == [1, 1]
+
+
+def test_a_worker_that_knows_the_picture_is_preferred_only_while_it_is_not_much_busier(workers: Workers) -> None:
+    run(workers, lambda engine: asyncio.sleep(0))
+    first, second = workers._workers
+    picture = Picture("pixels", (64, 48))
+    second.pictures.add(picture.number)
+    assert workers._choose(picture) is second
+    assert workers._choose(Picture("others", (64, 48))) is first
+    second.running |= {("fake", number) for number in (1, 2)}
+    assert workers._choose(picture) is second
+    second.running.add(("fake", 3))
+    assert workers._choose(picture) is first
+    second.running.clear()
+
+
+def test_a_dying_worker_fails_its_own_requests_and_is_replaced(workers: Workers) -> None:
+    async def work(engine: Engine) -> None:
+        doomed = workers._workers[0].process.pid
+        with pytest.raises(GenerationFailed, match="ended"):
+            await ask(engine, generation(answer=3, last=FATAL))
+        wanted = [generation(answer=index % 5, last=1000 * index + 50) for index in range(20)]
+        assert await asyncio.gather(*(ask(engine, each) for each in wanted)) == [expected_tokens(each) for each in wanted]
+        await until(lambda: workers._workers[0].is_ready)
+        assert workers._workers[0].process.pid != doomed
+        assert await asyncio.gather(*(ask(engine, each) for each in wanted)) == [expected_tokens(each) for each in wanted]
+
+    assert run(workers, work).queue == ("fake", 0, 0)
+    assert workers.is_alive(patience=60)
+
+
+def test_threat_47_a_step_that_never_ends_is_seen(workers: Workers) -> None:
+    async def work(engine: Engine) -> None:
+        stuck = asyncio.create_task(ask(engine, generation(answer=3, last=ENDLESS)))
+        await until(lambda: not workers.is_alive(patience=0))
+        assert workers.is_alive(patience=60)
+        assert await ask(engine, generation(answer=2)) == (101, 102)
+        stuck.cancel()
+
+    run(workers, work)
+
+
+def test_cancelling_frees_the_slot(workers: Workers) -> None:
+    async def work(engine: Engine) -> None:
+        asks = [asyncio.create_task(ask(engine, generation(answer=10**9, max_tokens=10**9))) for _ in range(8)]
+        await until(lambda: engine.running == len(asks))
+        for each in asks:
+            each.cancel()
+        wanted = [generation(answer=3) for _ in range(8)]
+        assert await asyncio.gather(*(ask(engine, each) for each in wanted)) == [(101, 102, 103)] * 8
+
+    assert run(workers, work).queue == ("fake", 0, 0)
+
+
+def test_stopping_finishes_what_was_accepted() -> None:
+    workers = Workers(2, 2, nothing, preload=[])
+    reports: list[Report] = []
+    workers.load("fake", make_runner, 100, reports.append)
+    for number in range(20):
+        workers.submit("fake", Submission(number, generation(answer=5, last=number), arrived=0.0))
+    workers.stop()
+    assert sorted(number for report in reports for number, _ in report.ended) == list(range(20))
+    assert all(worker.process.exitcode == 0 for worker in workers._workers)
+
+
+@pytest.mark.parametrize(("make", "said"), [(make_none, "there are no weights"), (make_broken, "the log says why")])
+def test_what_hinders_loading_is_said(workers: Workers, make: Callable[[Callable[[], int]], ModelRunner], said: str) -> None:
+    with pytest.raises(OperatorError, match=said):
+        workers.load("fake", make, 100, lambda report: None)
+
+
+def test_a_worker_that_dies_while_it_loads_is_not_replaced() -> None:
+    workers = Workers(1, 1, partial(os._exit, 4), preload=[])
+    with pytest.raises(OperatorError, match="ended while it loaded"):
+        workers.load("fake", make_runner, 100, lambda report: None)
+    assert not workers.is_alive(patience=60)
+
+
+def test_threads_are_shared_among_those_who_work() -> None:
+    stepping = [0.0, 0.0, 0.0]
+    board = Board(stepping, threads=4)
+    assert board.share_of_threads() == 4
+    stepping[1] = 5.0
+    assert board.share_of_threads() == 4
+    stepping[0] = 5.0
+    assert board.share_of_threads() == 2
+    stepping[2] = 5.0
+    assert board.share_of_threads() == 1
