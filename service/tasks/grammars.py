@@ -99,8 +99,9 @@ class _ObjectGrammar:
         here = self._state(state)
         if token in here.after:
             return here.after[token]
-        if any(first <= token < end for first, end in here.allowed.ranges):
-            return here.after_mark
+        for first, end in here.allowed.ranges:
+            if first <= token < end:
+                return here.after_mark
         raise ValueError(f"Token {token} is not allowed in state {state}.")
 
     def _state(self, state: int) -> _State:
