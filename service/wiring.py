@@ -124,12 +124,13 @@ class PaliServe:
             created=int(time.time()),
         )
         engine = Engine(wanted.name, device, EngineLimits(queue=settings.max_queue), self.metrics)
-        feature_bytes = engine.load(model.make_runner)
-        picture_bytes = feature_bytes + 3 * model.resolution**2
+        facts = engine.load(model.make_runner)
+        # Every process may hold the features; the pixels stay here, so that any of them can be asked.
+        picture_bytes = facts.feature_bytes * device.copies + 3 * model.resolution**2
         pictures = VisionCache(wanted.name, wanted.vision_cache_bytes, picture_bytes, self.metrics)
         loaded = (wanted.name, description.source, weights.dtype, weights.device, time.monotonic() - began)
         logger.info("%s is loaded: %s, %s, %s (%.1f s)", *loaded)
-        return Instance(description, model, engine, pictures)
+        return Instance(description, model, engine, pictures, model.lexicon(facts))
 
 
 def devices(weights: Sequence[Weights], settings: Settings, threads: int) -> dict[str, Device]:

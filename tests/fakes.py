@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.generation import Generation, Picture, Prompt
+from service.engine.lexicon import Lexicon
 from service.engine.runner import Sampled, Vocabulary
 
 END = 1
@@ -29,6 +30,7 @@ class CountingRunner:
         self.slots = slots
         self.image_tokens = image_tokens
         self.feature_bytes = 1000
+        self.vocabulary_size = 4000
         self.end_tokens = frozenset({END})
         self.log: list[tuple[object, ...]] = []
         self.entered = threading.Event()
@@ -80,6 +82,10 @@ class CountingRunner:
             tokens.append(END if self._written[slot] >= count else last + 1 + self._written[slot])
             self._written[slot] += 1
         return Sampled(tokens, [0.5] * len(tokens))
+
+
+LEXICON = Lexicon(2000, 3100, (END,), [(500, b"cat"), (501, b" cat"), (502, b" ;"), (503, b" ")])
+"""Of the fake model: a few words."""
 
 
 class FakeModel:

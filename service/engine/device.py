@@ -15,6 +15,8 @@ class RunnerFacts:
 
     slots: int
     feature_bytes: int
+    end_tokens: frozenset[int]
+    vocabulary_size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class DeviceLoop:
         runner = make(self._threads)
         lane = Lane(Scheduler(runner.slots, runner.image_tokens, runner.end_tokens, prefill_tokens), runner, deliver)
         self._mailbox.put(lambda: self._lanes.update({instance: lane}))
-        return RunnerFacts(runner.slots, runner.feature_bytes)
+        return RunnerFacts(runner.slots, runner.feature_bytes, runner.end_tokens, runner.vocabulary_size)
 
     def submit(self, instance: str, submission: Submission) -> None:
         """See ``Device``."""

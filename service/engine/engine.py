@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
-from service.engine.device import Device, MakeRunner, Outcome, Report, Submission
+from service.engine.device import Device, MakeRunner, Outcome, Report, RunnerFacts, Submission
 from service.engine.generation import Generated, Generation
 from service.engine.pace import Pace
 from service.errors import DeadlineExceeded, GenerationFailed, Overloaded, PaliServeError
@@ -72,10 +72,9 @@ class Engine:
         self._numbers = count(1)
         self._event_loop: asyncio.AbstractEventLoop | None = None
 
-    def load(self, make: MakeRunner) -> int:
-        """Load the runner on the device; returns the bytes that one picture's features take, in all the copies there may be. Blocks."""
-        facts = self._device.load(self._name, make, self._limits.prefill_tokens, self._notify)
-        return facts.feature_bytes * self._device.copies
+    def load(self, make: MakeRunner) -> RunnerFacts:
+        """Load the runner on the device. Blocks. Errors: those of ``make``."""
+        return self._device.load(self._name, make, self._limits.prefill_tokens, self._notify)
 
     @property
     def waiting(self) -> int:

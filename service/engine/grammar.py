@@ -1,4 +1,4 @@
-"""What a constrained generation may write next: the interface between a task's grammar and the runner that masks tokens by it."""
+"""What may be written next: the automata that constrain decoding, as the engine sees them."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,9 +6,9 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """The token ids that may come next: those in the half-open ``ranges`` (at most two), and ``others`` besides.
+    """The token ids that may come next.
 
-    Where the answer may end, the end tokens are among ``others``.
+    They are those in the half-open ``ranges`` (at most two), and ``others`` besides, end tokens included where the answer may end.
     """
 
     ranges: tuple[tuple[int, int], ...]
@@ -16,12 +16,15 @@ class Allowed:
 
 
 class Grammar(Protocol):
-    """An automaton over token ids. States are small integers, 0 is the start; it may be shared by requests and asked in any order."""
+    """An automaton over token ids. States are small ints, 0 is the start.
+
+    An instance may be shared by rows and threads, and asked again in any order.
+    """
 
     def allowed(self, state: int) -> Allowed:
-        """Never empty. The same object for the same state."""
+        """Give the tokens that may come in ``state``: never none. Computed once for each state."""
         ...
 
     def advance(self, state: int, token: int) -> int:
-        """The state after ``token``, which is one of those allowed."""
+        """Give the state after ``token``. An end token leaves the state as it is. Errors: ValueError where it is not allowed."""
         ...

@@ -22,13 +22,14 @@ class ModelRunner(Protocol):
     """Runs batches over a table of ``slots`` rows. Called from the device thread only.
 
     The live rows are always 0..n-1: a prefill appends rows behind them, ``move`` fills a hole with the last row.
-    ``image_tokens`` is the number of tokens one picture takes, ``feature_bytes`` the size of its encoded features; ``end_tokens`` end a
-    generation and are not part of it.
+    ``image_tokens`` is the number of tokens one picture takes, ``feature_bytes`` the size of its encoded features, ``vocabulary_size``
+    the number of logits; ``end_tokens`` end a generation and are not part of it.
     """
 
     slots: int
     image_tokens: int
     feature_bytes: int
+    vocabulary_size: int
     end_tokens: frozenset[int]
 
     def encode(self, pixels: Sequence[object]) -> Sequence[object]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from service.engine.engine import Engine
 from service.engine.generation import Generation, Prompt
+from service.engine.lexicon import Lexicon
 from service.engine.runner import LoadedModel
 from service.engine.vision_cache import VisionCache
 from service.instances.description import ModelDescription
@@ -19,6 +20,7 @@ class Instance:
     model: LoadedModel
     engine: Engine
     pictures: VisionCache
+    lexicon: Lexicon
 
     @property
     def name(self) -> str:

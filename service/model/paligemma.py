@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from service.engine.device import RunnerFacts
 from service.engine.generation import Picture
+from service.engine.lexicon import Lexicon
 from service.engine.runner import Vocabulary
 from service.model.images import ImageReader, PixelFormat, levels_table
+from service.model.lexicon import build_lexicon
 from service.model.loading import Checkpoint, CheckpointError, Weights, load_model, quiet_progress
 from service.model.mask_decoder import MaskDecoder, load_mask_decoder, paint
 from service.model.prompt_encoder import PromptEncoder
@@ -48,13 +51,18 @@ class PaliGemma:
         self.image_tokens = (vision.image_size // vision.patch_size) ** 2
         self.max_tokens = options.max_tokens
         self._images = images
-        self._encoder = PromptEncoder(checkpoint.processor.tokenizer, options.max_prompt_tokens)
+        self._tokenizer = checkpoint.processor.tokenizer
+        self._encoder = PromptEncoder(self._tokenizer, options.max_prompt_tokens)
         self.vocabulary = Vocabulary(self._encoder.first_location, self._encoder.first_segmentation, self._encoder.decode)
         self._format = PixelFormat(self.resolution, int(settings.resample))
         self._mask_decoder = None if checkpoint.mask_decoder is None else _mask_decoder(checkpoint.mask_decoder)
         self.paints_masks = self._mask_decoder is not None
         levels = levels_table(settings.rescale_factor, settings.image_mean, settings.image_std)
         self.make_runner = partial(make_runner, checkpoint.weights, levels, options.runner())
+
+    def lexicon(self, facts: RunnerFacts) -> Lexicon:
+        """What grammars need to know of the tokens; takes up to half a second."""
+        return build_lexicon(self._tokenizer, facts.end_tokens, facts.vocabulary_size)
 
     def picture(self, image: bytes) -> Picture:
         """See ``LoadedModel``. The pixels are uint8 [side, side, 3], exactly what transformers' Pillow processor resizes to."""

@@ -89,7 +89,7 @@ class PromptEncoder:
         self._newline = _present(vocabulary.get(NEWLINE), "token for the line break alone")
         self._vocabulary_end = max(vocabulary.values()) + 1
         self._silent = frozenset((tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id))
-        controls = _control_tokens(tokenizer)
+        controls = control_tokens(tokenizer)
         self._control_pattern = re.compile("|".join(re.escape(token) for token in sorted(controls, key=len, reverse=True)))
         self._control_names = {vocabulary[token]: token for token in controls if vocabulary[token] != tokenizer.unk_token_id}
 
@@ -140,7 +140,8 @@ class PromptEncoder:
                 raise _mark_refused(f"<seg{token - self.first_segmentation:03d}>")
 
 
-def _control_tokens(tokenizer: Tokenizer) -> set[str]:
+def control_tokens(tokenizer: Tokenizer) -> set[str]:
+    """Give the tokens that mean something to the model and stand in nobody's words; ``<unk>`` is among them."""
     added = {token for token in tokenizer.get_added_vocab() if _CONTROL_FORM.fullmatch(token) and not _HTML_TAG.fullmatch(token)}
     special = {token for token in tokenizer.all_special_tokens if token.strip()}
     return {token for token in added | special if not _MARK.fullmatch(token)}

@@ -91,7 +91,8 @@ class PaliGemmaRunner:
             self._decoder = Decoder(model, self._table, self._length)
         self._embed, self._head = model.get_input_embeddings(), model.lm_head
         self._numbers = torch.arange(max(options.slots, self._length), device=self._device)
-        self._masks = TokenMasks(self._head.weight.shape[0], self._device)
+        self.vocabulary_size = int(text.vocab_size)
+        self._masks = TokenMasks(self.vocabulary_size, self._device)
         # The last token and the next position of each slot, where the device finds them.
         self._tokens = torch.zeros(options.slots, dtype=torch.long, device=self._device)
         self._positions = torch.zeros(options.slots, dtype=torch.long, device=self._device)

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from service.engine.engine import Engine
+from service.engine.lexicon import Lexicon
 from service.engine.runner import LoadedModel, Vocabulary
 from service.engine.vision_cache import VisionCache
 
@@ -23,6 +24,9 @@ class Instance(Protocol):
 
     @property
     def pictures(self) -> VisionCache: ...
+
+    @property
+    def lexicon(self) -> Lexicon: ...
 
 
 class Router(Protocol):

@@ -10,8 +10,10 @@ from functools import partial
 from typing import TypeVar
 
 from service.engine.generation import Generated, Generation, Prompt, Sampling
+from service.engine.grammar import Grammar
 from service.errors import AdapterNotFound, DeadlineExceeded, FieldProblem, InvalidRequest
 from service.tasks import prompts
+from service.tasks.grammars import prefix_grammar, text_grammar
 from service.tasks.located import Located, Reading, locate
 from service.tasks.ports import Instance, Router
 from service.tasks.prompts import CaptionStyle
@@ -39,6 +41,7 @@ class Options:
     top_k: int = 0
     seed: int | None = None
     timeout: float | None = None
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,25 +147,33 @@ class Tasks:
         max_tokens = _max_tokens(ask, instance)
         with instance.engine.reserve(deadline) as place:
             began = time.monotonic()
-            tokens = await self._tokens(instance, prefix, ask.task)
+            tokens, grammar = await self._encoded(instance, prefix, ask)
             read = partial(self._in_worker, partial(instance.model.picture, ask.image))
             async with instance.pictures.hold(ask.image, read) as picture:
                 preprocess = time.monotonic() - began
                 prompt = Prompt(picture, tokens)
-                generated = await place.run(Generation(prompt, max_tokens, _sampling(options), deadline=deadline))
+                generated = await place.run(Generation(prompt, max_tokens, _sampling(options), grammar, deadline))
         located: Located = (), ()
         if ask.task.reading is not Reading.TEXT:
             located = await self._in_worker(partial(locate, generated, instance.model, picture.size, ask.task.reading, ask.mask_format))
         seconds = (preprocess, time.monotonic() - started)
         return TaskResult(_answer(ask, prefix, (instance, prompt, generated), seconds), *located)
 
-    async def _tokens(self, instance: Instance, prefix: str, task: Task) -> tuple[int, ...]:
-        encode = partial(instance.model.tokens, prefix, task.locations_allowed)
+    async def _encoded(self, instance: Instance, prefix: str, ask: _Ask) -> tuple[tuple[int, ...], Grammar | None]:
+        encode = partial(_encode, instance, prefix, ask)
         # A short prefix is encoded in less time than a thread takes to wake up.
         return encode() if len(prefix) <= SHORT_PREFIX else await self._in_worker(encode)
 
     async def _in_worker(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+
+
+def _encode(instance: Instance, prefix: str, ask: _Ask) -> tuple[tuple[int, ...], Grammar | None]:
+    """Token ids of the prefix and, where the caller is strict, the grammar of the answer."""
+    tokens = instance.model.tokens(prefix, ask.task.locations_allowed)
+    if not ask.options.strict:
+        return tokens, None
+    return tokens, text_grammar(instance.lexicon) if ask.task.reading is Reading.TEXT else prefix_grammar(prefix, instance.lexicon)
 
 
 def _sampling(options: Options) -> Sampling:

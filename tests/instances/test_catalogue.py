@@ -7,7 +7,7 @@ from service.errors import ModelNotFound
 from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance
-from tests.fakes import FakeModel, SilentObserver
+from tests.fakes import LEXICON, FakeModel, SilentObserver
 
 
 def instance(name: str, resolution: int) -> Instance:
@@ -16,7 +16,7 @@ def instance(name: str, resolution: int) -> Instance:
         name=name, resolution=resolution, dtype="float32", device="cpu", state="warm", tasks=("caption",), adapters=(),
         max_tokens=model.max_tokens, source=name, created=0,
     )  # fmt: skip
-    return Instance(description, model, Engine(name, DeviceLoop(), EngineLimits(), observer), VisionCache(name, 0, 1, observer))
+    return Instance(description, model, Engine(name, DeviceLoop(), EngineLimits(), observer), VisionCache(name, 0, 1, observer), LEXICON)
 
 
 CATALOGUE = [("b-448", 448), ("a-224", 224), ("other-224", 224), ("c-896", 896)]

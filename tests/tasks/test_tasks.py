@@ -12,13 +12,14 @@ from PIL import Image
 from service.engine.device_loop import DeviceLoop
 from service.engine.engine import Engine, EngineLimits
 from service.engine.generation import Generation
+from service.engine.lexicon import Lexicon
 from service.engine.runner import Sampled
 from service.engine.vision_cache import VisionCache
 from service.errors import AdapterNotFound, DeadlineExceeded, InvalidRequest, Overloaded
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Box, MaskFormat, PngMask, RleMask, TaskResult
 from service.tasks.tasks import Options, Tasks
-from tests.fakes import END, FakeModel, SilentObserver
+from tests.fakes import END, LEXICON, FakeModel, SilentObserver
 
 FIRST_LOCATION, FIRST_SEGMENTATION = 2000, 3100
 BOX = [FIRST_LOCATION + 256, FIRST_LOCATION + 128, FIRST_LOCATION + 768, FIRST_LOCATION + 512]
@@ -30,7 +31,7 @@ WORDS = {LABEL: " cat", SEPARATOR: " ;"}
 class ScriptedRunner:
     """Answers every prompt with the same tokens."""
 
-    slots, image_tokens, feature_bytes, end_tokens = 4, 4, 1000, frozenset({END})
+    slots, image_tokens, feature_bytes, vocabulary_size, end_tokens = 4, 4, 1000, 4000, frozenset({END})
 
     def __init__(self, script: Sequence[int]) -> None:
         self._script = [*script, END]
@@ -83,6 +84,7 @@ class OneInstance:
     model: ScriptedModel
     engine: Engine
     pictures: VisionCache
+    lexicon: Lexicon
     asked: tuple[object, ...] = ()
 
     def route(self, model: str | None, resolution: int | str | None, shorter_side: int | None) -> "OneInstance":
@@ -96,7 +98,7 @@ def run(
     model, observer = ScriptedModel(script), SilentObserver()
     device = DeviceLoop()
     engine = Engine("fake", device, EngineLimits(queue), observer)
-    instance = OneInstance("fake", model, engine, VisionCache("fake", 0, 1, observer))
+    instance = OneInstance("fake", model, engine, VisionCache("fake", 0, 1, observer), LEXICON)
     engine.load(lambda threads: model.runner)
     device.start()
     try:

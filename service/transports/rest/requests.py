@@ -46,7 +46,7 @@ class TaskRequest(BaseModel):
     top_k: Annotated[int, Field(ge=0, le=100_000), WHOLE] = Field(default=0, description="0 keeps all.")
     seed: Annotated[int, Field(ge=0, lt=2**63), WHOLE] | None = None
     stream: bool = Field(default=False, description="Not offered yet: only false is taken.", json_schema_extra={"const": False})
-    strict: bool = Field(default=False, description="Not offered yet: only false is taken.", json_schema_extra={"const": False})
+    strict: bool = Field(default=False, description="Keep the answer to the task's grammar: then boxes and masks always parse.")
     timeout_ms: Annotated[int, Field(ge=1, le=3_600_000), WHOLE] | None = None
 
     @field_validator("resolution", mode="before")
@@ -55,7 +55,7 @@ class TaskRequest(BaseModel):
         """A form has no numbers."""
         return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else _whole(value)
 
-    @field_validator("stream", "strict")
+    @field_validator("stream")
     @classmethod
     def _not_offered(cls, value: bool) -> bool:
         if value:
@@ -67,6 +67,7 @@ class TaskRequest(BaseModel):
         return Options(
             model=self.model, resolution=self.resolution, adapter=self.adapter, max_tokens=self.max_tokens, temperature=self.temperature,
             top_p=self.top_p, top_k=self.top_k, seed=self.seed, timeout=None if self.timeout_ms is None else self.timeout_ms / 1000,
+            strict=self.strict,
         )  # fmt: skip
 
 
