@@ -25,13 +25,19 @@ class StepObserver(Protocol):
 
 @dataclass(slots=True)
 class Report:
-    """What one step changed: who began to run and who ended."""
+    """What one step changed: who began to run, who has news for a listener, and who ended."""
 
     started: list[Request] = field(default_factory=list)
+    chosen: list[tuple[Request, list[tuple[int, float]]]] = field(default_factory=list)
     ended: list[Request] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.started or self.ended)
+        return bool(self.started or self.chosen or self.ended)
+
+    def add_news(self, requests: list[Request]) -> None:
+        """Copy what was chosen for those among the requests who have a listener: the device thread goes on writing."""
+        with_news = ((request, request.news()) for request in requests if request.listener is not None)
+        self.chosen.extend((request, news) for request, news in with_news if news)
 
 
 @dataclass(slots=True, eq=False)
@@ -111,6 +117,7 @@ class DeviceLoop:
             if batch is not None:
                 sampled = self._run_batch(lane.runner, batch, report)
                 report.ended.extend(lane.scheduler.record(batch, sampled, self._clock()))
+                report.add_news(batch.requests)
         except Exception:
             logger.exception("a step failed")
             # After a failed move nobody's row can be trusted.

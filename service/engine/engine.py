@@ -9,7 +9,7 @@ from typing import Protocol
 
 from service.engine.device_loop import DeviceLoop, Lane, Report
 from service.engine.generation import Generated, Generation
-from service.engine.request import Request
+from service.engine.request import Request, TokenListener
 from service.engine.runner import ModelRunner
 from service.engine.scheduler import Scheduler
 from service.errors import DeadlineExceeded, Overloaded, PaliServeError
@@ -90,16 +90,19 @@ class Engine:
             if not place.used:
                 self._count(waiting=-1)
 
-    async def _generate(self, generation: Generation) -> Generated:
-        request = Request(generation, arrived=self._clock())
+    async def _generate(self, generation: Generation, listener: TokenListener | None) -> Generated:
+        request = Request(generation, arrived=self._clock(), listener=listener)
         future: asyncio.Future[Generated] = asyncio.get_running_loop().create_future()
         self._futures[request] = future
         self._device.post(lambda: self._scheduler.add(request))
         try:
             return await future
         except asyncio.CancelledError:
-            self._device.post(lambda: setattr(request, "cancelled", True))
+            self._cancel(request)
             raise
+
+    def _cancel(self, request: Request) -> None:
+        self._device.post(lambda: setattr(request, "cancelled", True))
 
     def _notify(self, report: Report) -> None:
         """On the device thread: wake the event loop once for the whole step."""
@@ -110,6 +113,8 @@ class Engine:
 
     def _deliver(self, report: Report) -> None:
         self._count(waiting=-len(report.started), running=len(report.started))
+        for request, news in report.chosen:
+            self._tell(request, news)
         for request in report.ended:
             if request.started is not None:
                 self._pace.ended(self._clock(), self._waiting)
@@ -126,6 +131,20 @@ class Engine:
             else:
                 future.set_result(request.outcome)
 
+    def _tell(self, request: Request, news: list[tuple[int, float]]) -> None:
+        """Call a listener. What it raises ends its own request, and is its caller's to see."""
+        future = self._futures[request]
+        try:
+            for token, probability in news:
+                # A listener may cancel its own request.
+                if request.listener is not None and not future.done():
+                    request.listener(token, probability)
+        except (Exception, asyncio.CancelledError) as error:
+            self._cancel(request)
+            if not future.done():
+                refused = isinstance(error, StopIteration | asyncio.CancelledError)  # by futures, or misread by who awaits them
+                future.set_exception(RuntimeError(f"a token listener raised {error!r}") if refused else error)
+
     def _count(self, waiting: int = 0, running: int = 0) -> None:
         self._waiting += waiting
         self._running += running
@@ -139,15 +158,16 @@ class Place:
         self._engine = engine
         self.used = False
 
-    async def run(self, generation: Generation) -> Generated:
+    async def run(self, generation: Generation, listener: TokenListener | None = None) -> Generated:
         """Wait for the continuation. Cancelling the wait frees the slot before the next step.
 
-        Errors: DeadlineExceeded, GenerationFailed.
+        ``listener`` is told every token but the end token as it is chosen, and nothing more once the wait is over.
+        Errors: DeadlineExceeded, GenerationFailed; what ``listener`` raises.
         """
         if self.used:
             raise RuntimeError("a place is good for one generation")
         self.used = True
-        return await self._engine._generate(generation)
+        return await self._engine._generate(generation, listener)
 
 
 class Pace:

@@ -35,7 +35,8 @@ class PaliGemma:
         self.max_tokens = size.max_tokens
         self._images = images
         self._encoder = PromptEncoder(checkpoint.processor.tokenizer, size.max_prompt_tokens)
-        self.vocabulary = Vocabulary(self._encoder.first_location, self._encoder.first_segmentation, self._encoder.decode)
+        encoder = self._encoder
+        self.vocabulary = Vocabulary(encoder.first_location, encoder.first_segmentation, encoder.decode, encoder.byte_tokens)
         settings = checkpoint.processor.image_processor
         levels = levels_table(settings.rescale_factor, settings.image_mean, settings.image_std)
         self._format = PixelFormat(self.resolution, levels, int(settings.resample))
