@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from service.engine.engine import Place
 from service.engine.generation import Generated, Generation, Prompt, Sampling
 from service.errors import AdapterNotFound, DeadlineExceeded, FieldProblem, InvalidRequest
 from service.tasks import prompts
-from service.tasks.located import Reading, locate
+from service.tasks.located import Locator, Reading
 from service.tasks.ports import Instance, Router
 from service.tasks.prompts import CaptionStyle
-from service.tasks.results import Answer, Box, ImageSize, MaskFormat, TaskResult, Timings, Usage
+from service.tasks.results import Answer, Box, Detection, ImageSize, MaskFormat, Segment, TaskResult, Timings, Usage
+from service.tasks.streaming import Announcer, EventListener
 
 MAX_TOKENS = 1024
 """The largest budget a caller may ask for; an instance may allow less."""
@@ -25,7 +27,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What every task may be asked besides its own fields. ``timeout`` is in seconds; None stands for the service's default."""
+    """What every task may be asked besides its own fields.
+
+    ``timeout`` is in seconds; None stands for the service's default. ``listener`` is told of the answer while it is being written.
+    """
 
     model: str | None = None
     resolution: int | str | None = None
@@ -36,6 +41,7 @@ class Options:
     top_k: int = 0
     seed: int | None = None
     timeout: float | None = None
+    listener: EventListener | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +149,23 @@ class Tasks:
             began = time.monotonic()
             prompt = await self._in_worker(partial(instance.model.prepare, ask.image, prefix, ask.task.locations_allowed))
             preprocess = time.monotonic() - began
-            generated = await place.run(Generation(prompt, max_tokens, _sampling(options), deadline))
-        detections, segments = await self._in_worker(
-            partial(locate, generated, instance.model, prompt.image_size, ask.task.reading, ask.mask_format)
-        )
+            generation = Generation(prompt, max_tokens, _sampling(options), deadline)
+            locator = Locator(instance.model, prompt.image_size, ask.task.reading, ask.mask_format)
+            generated, located = await self._generate(place, generation, locator, options.listener)
         seconds = (preprocess, time.monotonic() - started)
+        detections = tuple(each for each in located if isinstance(each, Detection))
+        segments = tuple(each for each in located if isinstance(each, Segment))
         return TaskResult(_answer(ask, prefix, (instance, prompt, generated), seconds), detections, segments)
+
+    async def _generate(
+        self, place: Place, generation: Generation, locator: Locator, listener: EventListener | None
+    ) -> tuple[Generated, list[Detection | Segment]]:
+        if listener is not None:
+            return await Announcer(listener, locator, self._workers).run(place, generation)
+        generated = await place.run(generation)
+        if locator.reading is Reading.TEXT:
+            return generated, []
+        return generated, await self._in_worker(partial(locator.read, generated))
 
     async def _in_worker(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)
