@@ -22,7 +22,7 @@ from service.engine.request import TokenListener
 from service.engine.runner import Sampled
 from service.errors import DeadlineExceeded, GenerationFailed, InvalidRequest
 from service.tasks.located import Locator, Reading
-from service.tasks.results import Box, MaskFormat, Segment, TaskResult
+from service.tasks.results import Box, Detection, MaskFormat, Segment, TaskResult
 from service.tasks.streaming import Announcer, DetectionEvent, Event, EventListener, Progress, ResultEvent, SegmentEvent, TokenEvent, stream
 from service.tasks.tasks import Options, Tasks
 from tests.fakes import SilentObserver, generation
@@ -159,6 +159,22 @@ def test_a_detection_comes_as_soon_as_it_is_complete(script: Sequence[int], orde
     run(work, script)
 
 
+def calling_at(step: int, call: Callable[[], None], work: Callable[[range], Sampled]) -> Callable[[range], Sampled]:
+    """Choose tokens as ``work`` does, after a call at one step."""
+    steps = iter(range(ENDLESS))
+
+    def choose(slots: range) -> Sampled:
+        if next(steps) == step:
+            call()
+        return work(slots)
+
+    return choose
+
+
+def poison() -> None:
+    raise RuntimeError("poison")
+
+
 class Brush:
     """Paints when it is told to."""
 
@@ -166,6 +182,9 @@ class Brush:
         self.may_paint = threading.Event()
         self.began = threading.Event()
         self.calls: list[tuple[int, threading.Thread]] = []
+
+    def wait_until_it_began(self) -> None:
+        self.began.wait()
 
     def paint_masks(
         self, codes: Sequence[tuple[int, ...]], boxes: Sequence[tuple[float, float, float, float]], image_size: tuple[int, int]
@@ -183,11 +202,13 @@ def test_text_does_not_wait_for_masks_and_objects_wait_for_each_other() -> None:
     async def work(stage: Stage) -> None:
         stage.model.paint_masks = brush.paint_masks  # type: ignore[method-assign]
         order = ""
-        async with aclosing(stage.generate()) as events:
-            async for event in events:
-                order += kinds([event])
-                if order == "t" * (2 * len(segment) + 2 * len(detection)):
-                    brush.may_paint.set()
+        choose = calling_at(len(segment), brush.wait_until_it_began, stage.model.runner._next)
+        with mock.patch.object(stage.model.runner, "_next", side_effect=choose):
+            async with aclosing(stage.generate()) as events:
+                async for event in events:
+                    order += kinds([event])
+                    if order == "t" * (2 * len(segment) + 2 * len(detection)):
+                        brush.may_paint.set()
         assert order.strip("t") == "sdsdr"
         assert [count for count, _ in brush.calls] == [1, 1], "what has waited is painted together"
         assert threading.main_thread() not in {thread for _, thread in brush.calls}
@@ -272,7 +293,7 @@ def test_a_refusal_comes_from_the_iterator() -> None:
 def test_an_error_comes_behind_what_came_before_it() -> None:
     async def work(stage: Stage) -> None:
         events, seen = stage.detect(), ""
-        with mock.patch.object(stage.model.runner, "_next", side_effect=failing_at(6, stage.model.runner._next)):
+        with mock.patch.object(stage.model.runner, "_next", side_effect=calling_at(6, poison, stage.model.runner._next)):
             for _ in range(7):
                 seen += kinds([await anext(events)])
             with pytest.raises(GenerationFailed):
@@ -281,18 +302,6 @@ def test_an_error_comes_behind_what_came_before_it() -> None:
         await stage.slot_is_free()
 
     run(work, [*BOX, LABEL, SEPARATED, LABEL])
-
-
-def failing_at(step: int, work: Callable[[range], Sampled]) -> Callable[[range], Sampled]:
-    """The same, but for one call."""
-    steps = iter(range(100))
-
-    def attempt(slots: range) -> Sampled:
-        if next(steps) == step:
-            raise RuntimeError("poison")
-        return work(slots)
-
-    return attempt
 
 
 def test_a_deadline_ends_the_stream() -> None:
@@ -392,9 +401,12 @@ def test_whatever_is_written_the_events_are_its_parts(generated: Generated, read
     asyncio.run(announcer.run(Written(generated), generation(0)))  # type: ignore[arg-type]
     assert text_of(heard) == VOCABULARY.decode(generated.tokens)
     located = [] if reading is Reading.TEXT else locator.read(generated)
-    found = [
-        event.detection if isinstance(event, DetectionEvent) else event.segment for event in heard if not isinstance(event, TokenEvent)
-    ]
+    found: list[Detection | Segment] = []
+    for event in heard:
+        if isinstance(event, DetectionEvent):
+            found.append(event.detection)
+        elif isinstance(event, SegmentEvent):
+            found.append(event.segment)
     assert found == located
 
 
