@@ -1,7 +1,6 @@
 """The engine of one instance, as the event loop sees it: reserve a place, run, or leave."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,9 +11,7 @@ from typing import Protocol
 from service.engine.device import Device, MakeRunner, Outcome, Report, RunnerFacts, Submission
 from service.engine.generation import Generated, Generation
 from service.engine.pace import Pace
-from service.errors import DeadlineExceeded, GenerationFailed, Overloaded, PaliServeError
-
-logger = logging.getLogger(__name__)
+from service.errors import DeadlineExceeded, Overloaded, PaliServeError
 
 TokenListener = Callable[[int, float], None]
 """Is told each token of one answer and its probability, in order, as it is chosen. Called on the event loop."""
@@ -145,16 +142,18 @@ class Engine:
             self._observer.batch_ran(phase, size)
 
     def _tell(self, number: int, token: int, probability: float) -> None:
+        """Call a listener. What it raises ends its own request, and is its caller's to see."""
         ticket = self._tickets[number]
+        # A listener may have cancelled its own request.
         if ticket.listener is None or ticket.future.done():
             return
         try:
             ticket.listener(token, probability)
-        except Exception:
-            # It is the request's own, and fails nobody else.
-            logger.exception("a listener failed")
-            ticket.future.set_exception(GenerationFailed("The answer could not be handed on while it was written."))
+        except (Exception, asyncio.CancelledError) as error:
             self._device.cancel(self._name, number)
+            if not ticket.future.done():
+                refused = isinstance(error, StopIteration | asyncio.CancelledError)  # by futures, or misread by who awaits them
+                ticket.future.set_exception(RuntimeError(f"a token listener raised {error!r}") if refused else error)
 
     def _settle(self, ticket: _Ticket, outcome: Outcome, now: float) -> None:
         if ticket.started is not None:
@@ -190,7 +189,7 @@ class Place:
     async def run(self, generation: Generation, listener: TokenListener | None = None) -> Generated:
         """Wait for the continuation; ``listener`` hears of its tokens meanwhile. Cancelling the wait frees the slot before the next step.
 
-        Errors: DeadlineExceeded, GenerationFailed.
+        Errors: DeadlineExceeded, GenerationFailed; what ``listener`` raises.
         """
         if self.used:
             raise RuntimeError("a place is good for one generation")

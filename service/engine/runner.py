@@ -54,11 +54,13 @@ class Vocabulary:
     """Where the location and segmentation tokens of a checkpoint begin, and how its ids become text.
 
     ``decode`` keeps location and segmentation tokens as ``<loc0000>`` and ``<seg000>``.
+    ``byte_tokens`` stand for one byte each: what a run of them means is not known before it ends.
     """
 
     first_location: int
     first_segmentation: int
     decode: Callable[[Sequence[int]], str]
+    byte_tokens: frozenset[int] = frozenset()
 
 
 class LoadedModel(Protocol):

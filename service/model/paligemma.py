@@ -53,7 +53,9 @@ class PaliGemma:
         self._images = images
         self._tokenizer = checkpoint.processor.tokenizer
         self._encoder = PromptEncoder(self._tokenizer, options.max_prompt_tokens)
-        self.vocabulary = Vocabulary(self._encoder.first_location, self._encoder.first_segmentation, self._encoder.decode)
+        self.vocabulary = Vocabulary(
+            self._encoder.first_location, self._encoder.first_segmentation, self._encoder.decode, self._encoder.byte_tokens
+        )
         self._format = PixelFormat(self.resolution, int(settings.resample))
         self._mask_decoder = None if checkpoint.mask_decoder is None else _mask_decoder(checkpoint.mask_decoder)
         self.paints_masks = self._mask_decoder is not None

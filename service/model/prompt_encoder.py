@@ -24,6 +24,7 @@ _HTML_TAG = re.compile(
     r"</?(?:table|caption|thead|tbody|tfoot|tr|th|td|h[1-6]|blockquote|strong|em|b|i|u|s|sub|sup|code|ul|ol|li|p|br|a|div|span)>"
 )
 _CONTROL_FORM = re.compile(r"<[^<>\s]+>|\[@[^\[\]\s]+@\]")
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _MARK = re.compile(r"<(?:loc[0-9]{4}|seg[0-9]{3})>")
 
 
@@ -76,6 +77,7 @@ class PromptEncoder:
     """Encodes prefixes of at most ``max_prompt_tokens`` tokens, bos and newline counted.
 
     ``first_location`` and ``first_segmentation`` are the ids of ``<loc0000>`` and ``<seg000>``; the others follow in order.
+    ``byte_tokens`` are the ids of ``<0x00>`` .. ``<0xFF>``, into which the tokenizer splits a character that it has no piece for.
     Errors, at construction: ValueError where the tokenizer lacks one of the tokens PaliGemma needs.
     """
 
@@ -83,6 +85,7 @@ class PromptEncoder:
         vocabulary = tokenizer.get_vocab()
         self.first_location = _first_of(vocabulary, [f"<loc{index:04d}>" for index in range(LOCATIONS)])
         self.first_segmentation = _first_of(vocabulary, [f"<seg{index:03d}>" for index in range(SEGMENTATIONS)])
+        self.byte_tokens = frozenset(token for piece, token in vocabulary.items() if _BYTE.fullmatch(piece))
         self._tokenizer = tokenizer
         self._max_prompt_tokens = max_prompt_tokens
         self._bos = _present(tokenizer.bos_token_id, "bos token")

@@ -12,6 +12,7 @@ leaves the box and the label.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 from service.tasks.ports import Vocabulary
 from service.tasks.results import Box
@@ -40,18 +41,88 @@ class ParsedObject:
 
 def parse_objects(tokens: Sequence[int], probabilities: Sequence[float], vocabulary: Vocabulary, cut: bool = False) -> list[ParsedObject]:
     """Find the objects in a generation, in order. ``cut`` says that the token budget ended it. Any ids are accepted; the time is linear."""
-    scan = _Scan(tokens, vocabulary)
-    objects = []
-    while scan.seek_location():
-        start = scan.position
-        locations = scan.locations()
-        if len(locations) != BOX_TOKENS:
-            continue
-        codes, label, closed = _codes_and_label(scan)
-        score = _geometric_mean(probabilities[start : start + BOX_TOKENS])
-        truncated = cut and scan.at_end() and not closed
-        objects.append(ParsedObject(label, _in_order(locations), codes, score, truncated))
-    return objects
+    parser = ObjectParser(vocabulary)
+    known = chain(probabilities, repeat(math.nan))
+    found = [parser.add(token, probability) for token, probability in zip(tokens, known, strict=False)]
+    return [each for each in (*found, parser.end(cut)) if each is not None]
+
+
+class ObjectParser:
+    """Finds objects in tokens that come one by one. No token is decoded twice."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._run: list[tuple[int, float]] = []
+        """The locations of the run that goes on, and their probabilities."""
+        self._open: _OpenObject | None = None
+
+    def add(self, token: int, probability: float, separates: bool = False) -> ParsedObject | None:
+        """Take the next token; returns the object that is complete with it.
+
+        A label is known to end when a location or segmentation token follows it. ``separates`` says that the token holds a separator
+        whatever follows, so that its object can be had at once: the objects are the same.
+        """
+        location = token - self._vocabulary.first_location
+        if 0 <= location < LOCATIONS:
+            self._run.append((location, probability))
+            return self._close()
+        if self._run:
+            self._open = self._begun()
+        if self._open is None:
+            return None
+        code = token - self._vocabulary.first_segmentation
+        if 0 <= code < SEGMENTATIONS:
+            return None if self._open.takes_code(code, self._vocabulary) else self._close()
+        self._open.texts.append(token)
+        return self._close() if separates else None
+
+    def end(self, cut: bool = False) -> ParsedObject | None:
+        """The object that was still open when the answer ended. ``cut`` says that the token budget ended it."""
+        if self._run:
+            self._open = self._begun()
+        return self._close(cut)
+
+    def _begun(self) -> "_OpenObject | None":
+        run, self._run = self._run, []
+        return _OpenObject(run) if len(run) == BOX_TOKENS else None
+
+    def _close(self, cut: bool = False) -> ParsedObject | None:
+        closing, self._open = self._open, None
+        return None if closing is None else closing.parsed(self._vocabulary, cut)
+
+
+class _OpenObject:
+    """An object whose box is known: its codes so far, and the tokens of its label, or of the blank before its codes."""
+
+    def __init__(self, run: list[tuple[int, float]]) -> None:
+        self.texts: list[int] = []
+        self._run = run
+        self._codes: list[int] = []
+        self._label: str | None = None
+
+    def takes_code(self, code: int, vocabulary: Vocabulary) -> bool:
+        """Whether a code still belongs to the object: it does before the label, behind other codes or nothing but blanks."""
+        if self._codes:
+            if self.texts:
+                return False
+        elif self.texts:
+            text = vocabulary.decode(self.texts)
+            if text.strip():
+                self._label = text
+                return False
+            self.texts = []
+        self._codes.append(code)
+        return True
+
+    def parsed(self, vocabulary: Vocabulary, cut: bool) -> ParsedObject:
+        """Read the label; ``cut`` says that the token budget ended the answer here."""
+        text = self._label
+        if text is None:
+            text = vocabulary.decode(self.texts) if self.texts else ""
+        label, separator, _ = text.partition(SEPARATOR)
+        codes = tuple(self._codes) if len(self._codes) == MASK_TOKENS else None
+        bins, probabilities = zip(*self._run, strict=True)
+        return ParsedObject(label.strip(), _in_order(bins), codes, _geometric_mean(probabilities), cut and not separator)
 
 
 def box_in_pixels(bins: tuple[int, int, int, int], width: int, height: int) -> Box:
@@ -63,66 +134,6 @@ def box_in_pixels(bins: tuple[int, int, int, int], width: int, height: int) -> B
         raise ValueError(f"A picture's sides are positive, got {width} x {height}.")
     y_min, x_min, y_max, x_max = (min(max(edge, 0), LOCATIONS) / LOCATIONS for edge in bins)
     return Box(x_min * width, y_min * height, x_max * width, y_max * height)
-
-
-class _Scan:
-    """A position in the tokens that only moves forward."""
-
-    def __init__(self, tokens: Sequence[int], vocabulary: Vocabulary) -> None:
-        self.position = 0
-        self._tokens = tokens
-        self._vocabulary = vocabulary
-
-    def at_end(self) -> bool:
-        return self.position == len(self._tokens)
-
-    def seek_location(self) -> bool:
-        while not self.at_end() and not self._is_location(self._tokens[self.position]):
-            self.position += 1
-        return not self.at_end()
-
-    def locations(self) -> list[int]:
-        """Read the run of locations from here on, as bins 0..1023."""
-        start = self.position
-        while not self.at_end() and self._is_location(self._tokens[self.position]):
-            self.position += 1
-        return [token - self._vocabulary.first_location for token in self._tokens[start : self.position]]
-
-    def segmentations(self) -> list[int]:
-        """Read the run of segmentation tokens from here on, as codes 0..127."""
-        start = self.position
-        while not self.at_end() and self._is_segmentation(self._tokens[self.position]):
-            self.position += 1
-        return [token - self._vocabulary.first_segmentation for token in self._tokens[start : self.position]]
-
-    def text(self) -> str:
-        """Read what stands from here to the next location or segmentation token."""
-        start = self.position
-        while not self.at_end() and not self._is_mark(self._tokens[self.position]):
-            self.position += 1
-        return self._vocabulary.decode(self._tokens[start : self.position]) if self.position > start else ""
-
-    def _is_location(self, token: int) -> bool:
-        return 0 <= token - self._vocabulary.first_location < LOCATIONS
-
-    def _is_segmentation(self, token: int) -> bool:
-        return 0 <= token - self._vocabulary.first_segmentation < SEGMENTATIONS
-
-    def _is_mark(self, token: int) -> bool:
-        return self._is_location(token) or self._is_segmentation(token)
-
-
-def _codes_and_label(scan: _Scan) -> tuple[tuple[int, ...] | None, str, bool]:
-    """Read what follows four locations: codes, label, and whether a separator closed the label."""
-    text = scan.text()
-    codes = None
-    if not text.strip():
-        run = scan.segmentations()
-        if run:
-            codes = tuple(run) if len(run) == MASK_TOKENS else None
-            text = scan.text()
-    label, separator, _ = text.partition(SEPARATOR)
-    return codes, label.strip(), bool(separator)
 
 
 def _in_order(locations: Sequence[int]) -> tuple[int, int, int, int]:

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from service.engine.engine import Place
 from service.engine.generation import Generated, Generation, Prompt, Sampling
 from service.engine.grammar import Grammar
 from service.errors import AdapterNotFound, DeadlineExceeded, FieldProblem, InvalidRequest
 from service.tasks import prompts
 from service.tasks.grammars import prefix_grammar, text_grammar
-from service.tasks.located import Located, Reading, locate
+from service.tasks.located import Locator, Reading
 from service.tasks.ports import Instance, Router
 from service.tasks.prompts import CaptionStyle
-from service.tasks.results import Answer, Box, ImageSize, MaskFormat, TaskResult, Timings, Usage
+from service.tasks.results import Answer, Box, Detection, ImageSize, MaskFormat, Segment, TaskResult, Timings, Usage
+from service.tasks.streaming import Announcer, EventListener
 
 MAX_TOKENS = 1024
 """The largest budget a caller may ask for; an instance may allow less."""
@@ -30,7 +32,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What every task may be asked besides its own fields. ``timeout`` is in seconds; None stands for the service's default."""
+    """What every task may be asked besides its own fields.
+
+    ``timeout`` is in seconds; None stands for the service's default. ``listener`` is told of the answer while it is being written.
+    """
 
     model: str | None = None
     resolution: int | str | None = None
@@ -42,6 +47,7 @@ class Options:
     seed: int | None = None
     timeout: float | None = None
     strict: bool = False
+    listener: EventListener | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +157,28 @@ class Tasks:
             read = partial(self._in_worker, partial(instance.model.picture, ask.image))
             async with instance.pictures.hold(ask.image, read) as picture:
                 preprocess = time.monotonic() - began
-                prompt = Prompt(picture, tokens)
-                generated = await place.run(Generation(prompt, max_tokens, _sampling(options), grammar, deadline))
-        located: Located = (), ()
-        if ask.task.reading is not Reading.TEXT:
-            located = await self._in_worker(partial(locate, generated, instance.model, picture.size, ask.task.reading, ask.mask_format))
+                generation = Generation(Prompt(picture, tokens), max_tokens, _sampling(options), grammar, deadline)
+                locator = Locator(instance.model, picture.size, ask.task.reading, ask.mask_format)
+                generated, located = await self._generate(place, generation, locator, options.listener)
         seconds = (preprocess, time.monotonic() - started)
-        return TaskResult(_answer(ask, prefix, (instance, prompt, generated), seconds), *located)
+        detections = tuple(each for each in located if isinstance(each, Detection))
+        segments = tuple(each for each in located if isinstance(each, Segment))
+        return TaskResult(_answer(ask, prefix, (instance, generation.prompt, generated), seconds), detections, segments)
 
     async def _encoded(self, instance: Instance, prefix: str, ask: _Ask) -> tuple[tuple[int, ...], Grammar | None]:
         encode = partial(_encode, instance, prefix, ask)
         # A short prefix is encoded in less time than a thread takes to wake up.
         return encode() if len(prefix) <= SHORT_PREFIX else await self._in_worker(encode)
+
+    async def _generate(
+        self, place: Place, generation: Generation, locator: Locator, listener: EventListener | None
+    ) -> tuple[Generated, list[Detection | Segment]]:
+        if listener is not None:
+            return await Announcer(listener, locator, self._workers).run(place, generation)
+        generated = await place.run(generation)
+        if locator.reading is Reading.TEXT:
+            return generated, []
+        return generated, await self._in_worker(partial(locator.read, generated))
 
     async def _in_worker(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)

@@ -1,13 +1,15 @@
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from unittest import mock
 
 import pytest
 
 from service.engine.device_loop import DeviceLoop
-from service.engine.engine import Engine, EngineLimits
-from service.engine.generation import Generation
+from service.engine.engine import Engine, EngineLimits, TokenListener
+from service.engine.generation import Generated, Generation
 from service.engine.pace import Pace
 from service.engine.runner import Sampled
 from service.errors import DeadlineExceeded, GenerationFailed, Overloaded
@@ -29,6 +31,10 @@ class Bench:
     async def ask(self, wanted: Generation) -> tuple[int, ...]:
         with self.engine.reserve(FOREVER) as place:
             return (await place.run(wanted)).tokens
+
+    async def listen(self, wanted: Generation, listener: TokenListener) -> Generated:
+        with self.engine.reserve(FOREVER) as place:
+            return await place.run(wanted, listener)
 
 
 def run(work: Callable[[Bench], Awaitable[None]], slots: int = 4, queue: int = 100) -> Bench:
@@ -204,31 +210,6 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_and_loses_nobody() -> N
     run(work, slots=8)
 
 
-def test_a_listener_hears_every_token_as_it_is_chosen_and_no_end() -> None:
-    async def work(bench: Bench) -> None:
-        heard: list[tuple[int, float]] = []
-        silent = asyncio.create_task(bench.ask(generation(answer=6, last=500)))
-        with bench.engine.reserve(FOREVER) as place:
-            generated = await place.run(generation(answer=5), lambda token, probability: heard.append((token, probability)))
-        assert heard == list(zip(generated.tokens, generated.probabilities, strict=True))
-        await silent
-
-    run(work)
-
-
-def test_a_listener_that_raises_fails_its_own_request_only() -> None:
-    async def work(bench: Bench) -> None:
-        def broken(token: int, probability: float) -> None:
-            raise ValueError
-
-        other = asyncio.create_task(bench.ask(generation(answer=6, last=500)))
-        with pytest.raises(GenerationFailed), bench.engine.reserve(FOREVER) as place:
-            await place.run(generation(answer=10**9, max_tokens=10**9), broken)
-        assert len(await other) == 6
-
-    assert run(work).observer.queue == ("fake", 0, 0)
-
-
 def test_an_answer_that_takes_longer_than_the_deadline_is_refused_while_others_work() -> None:
     async def work(bench: Bench) -> None:
         for _ in range(200):
@@ -278,3 +259,117 @@ def test_instances_share_the_device_by_their_requests() -> None:
     first = order.index("calm")
     share = order[first : first + 200].count("calm")
     assert 1 <= share <= 40
+
+
+class Ears:
+    """A listener that keeps what it is told, on which thread, and may raise or call back at some token."""
+
+    def __init__(self, at: int | None = None, then: Callable[[], object] = lambda: None) -> None:
+        self.heard: list[tuple[int, float]] = []
+        self.threads: set[threading.Thread] = set()
+        self._at, self._then = at, then
+
+    def __call__(self, token: int, probability: float) -> None:
+        self.heard.append((token, probability))
+        self.threads.add(threading.current_thread())
+        if token == self._at:
+            self._then()
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("wanted", [generation(answer=5), generation(answer=0), generation(answer=9, max_tokens=3)])
+def test_a_listener_hears_every_token_but_the_end_before_the_answer(wanted: Generation) -> None:
+    async def work(bench: Bench) -> None:
+        ears = Ears()
+        generated = await bench.listen(wanted, ears)
+        assert generated.tokens == expected_tokens(wanted)
+        assert ears.heard == list(zip(generated.tokens, generated.probabilities, strict=True))
+        assert ears.threads <= {threading.current_thread()}
+
+    run(work)
+
+
+def test_listeners_hear_their_own_request_only() -> None:
+    async def work(bench: Bench) -> None:
+        ears = [Ears() for _ in range(30)]
+        wanted = [generation(answer=index % 7, last=1000 * index) for index in range(30)]
+        await asyncio.gather(*(bench.listen(each, ear) for each, ear in zip(wanted, ears, strict=True)), bench.ask(generation(answer=9)))
+        assert [[token for token, _ in ear.heard] for ear in ears] == [list(expected_tokens(each)) for each in wanted]
+
+    run(work, slots=8)
+
+
+async def wakeups(work: Awaitable[object]) -> int:
+    """How often another thread wakes the event loop meanwhile."""
+    loop = asyncio.get_running_loop()
+    with mock.patch.object(loop, "call_soon_threadsafe", wraps=loop.call_soon_threadsafe) as wake:
+        await work
+    return wake.call_count
+
+
+def test_a_step_wakes_the_event_loop_once_and_only_where_there_is_news() -> None:
+    async def work(bench: Bench) -> None:
+        assert await wakeups(bench.ask(generation(answer=50))) == 2, "it starts, it ends"
+        steps = len(bench.observer.batches)
+        answers = asyncio.gather(*(bench.listen(generation(answer=50), Ears()) for _ in range(3)), bench.ask(generation(answer=50)))
+        assert 50 <= await wakeups(answers) <= len(bench.observer.batches) + 1 - steps
+
+    run(work)
+
+
+def test_a_cancelled_request_hears_nothing_more() -> None:
+    async def work(bench: Bench) -> None:
+        def leave() -> None:
+            asking.cancel()
+
+        ears = Ears(at=103, then=leave)
+        asking = asyncio.create_task(bench.listen(generation(answer=10**9, max_tokens=10**9), ears))
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert await bench.ask(generation(answer=3)) == (101, 102, 103)
+        assert [token for token, _ in ears.heard] == [101, 102, 103]
+
+    assert run(work, slots=1).observer.queue == ("fake", 0, 0)
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), StopIteration(), asyncio.CancelledError()])
+def test_a_listener_that_raises_ends_its_own_request_only(error: BaseException) -> None:
+    async def work(bench: Bench) -> None:
+        deaf, ears = Ears(at=102, then=lambda: fail(error)), Ears()
+        failing = bench.listen(generation(answer=10**9, max_tokens=10**9), deaf)
+        failed, answered = await asyncio.gather(failing, bench.listen(generation(answer=20), ears), return_exceptions=True)
+        assert failed is error if isinstance(error, ValueError) else isinstance(failed, RuntimeError)
+        assert isinstance(answered, Generated)
+        assert len(deaf.heard) == 2
+        assert len(ears.heard) == 20
+        assert await bench.ask(generation(answer=3)) == (101, 102, 103)
+
+    assert run(work, slots=2).observer.queue == ("fake", 0, 0)
+
+
+def test_a_listener_that_cancels_its_request_may_still_raise() -> None:
+    async def work(bench: Bench) -> None:
+        def both() -> None:
+            asking.cancel()
+            raise ValueError
+
+        asking = asyncio.create_task(bench.listen(generation(answer=10**9, max_tokens=10**9), Ears(at=101, then=both)))
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert await bench.ask(generation(answer=1)) == (101,)
+
+    run(work, slots=1)
+
+
+def test_a_failing_step_is_heard_as_the_error_behind_the_tokens() -> None:
+    async def work(bench: Bench) -> None:
+        bench.runner.before_step = lambda phase, generations: fail(RuntimeError("poison")) if len(ears.heard) >= 3 else None
+        ears = Ears()
+        with pytest.raises(GenerationFailed):
+            await bench.listen(generation(answer=10**9, max_tokens=10**9), ears)
+        assert [token for token, _ in ears.heard][:3] == [101, 102, 103]
+
+    run(work)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.tasks.parsing import ParsedObject, box_in_pixels, parse_objects
+from service.tasks.detokenizer import Detokenizer
+from service.tasks.parsing import SEPARATOR, ObjectParser, ParsedObject, box_in_pixels, parse_objects
 from service.tasks.ports import Vocabulary
 from service.tasks.results import Box
 
@@ -266,6 +267,41 @@ def test_threat_38_any_tokens_give_well_formed_objects(tokens: list[int], cut: b
         assert 0 <= box.x_min <= box.x_max < 640
         assert 0 <= box.y_min <= box.y_max < 480
     assert not any(one.truncated for one in found[:-1])
+
+
+WRITTEN = st.lists(
+    st.one_of(
+        st.lists(st.integers(FIRST_LOCATION, FIRST_LOCATION + 1023), min_size=3, max_size=5),
+        st.lists(st.integers(FIRST_LOCATION, FIRST_LOCATION + 1023), min_size=4, max_size=4),
+        st.lists(st.integers(FIRST_SEGMENTATION, FIRST_SEGMENTATION + 127), min_size=15, max_size=17),
+        st.lists(st.integers(FIRST_SEGMENTATION, FIRST_SEGMENTATION + 127), min_size=16, max_size=16),
+        st.text("ab; \n", max_size=4).map(lambda text: [FIRST_CHARACTER + ord(character) for character in text]),
+        st.lists(TOKENS, max_size=3),
+    ),
+    max_size=12,
+).map(lambda parts: [token for part in parts for token in part])
+
+
+@given(WRITTEN, st.booleans(), st.data())
+def test_objects_that_are_had_at_once_are_those_of_the_whole(tokens: list[int], cut: bool, data: st.DataObject) -> None:
+    probabilities = data.draw(st.lists(st.floats(0, 1), min_size=len(tokens), max_size=len(tokens)))
+    vocabulary = Characters().vocabulary
+    parser, texts = ObjectParser(vocabulary), Detokenizer(vocabulary)
+    found = [
+        parser.add(token, probability, separates=SEPARATOR in texts.add(token))
+        for token, probability in zip(tokens, probabilities, strict=True)
+    ]
+    assert [each for each in (*found, parser.end(cut)) if each is not None] == parse_objects(tokens, probabilities, vocabulary, cut)
+
+
+def test_an_object_is_had_with_its_separator_or_the_next_mark() -> None:
+    characters = Characters()
+    parser = ObjectParser(characters.vocabulary)
+    tokens = characters.ids(f"{BOX} a;b{BOX}{SIXTEEN}c<seg001>;{BOX};{BOX}")
+    had = [index for index, token in enumerate(tokens) if parser.add(token, 1.0, separates=token == FIRST_CHARACTER + ord(";"))]
+    assert had == [6, 29, 35]
+    assert parser.end() is not None
+    assert parser.end() is None
 
 
 OBJECTS = st.lists(
