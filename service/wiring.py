@@ -48,7 +48,8 @@ class PaliServe:
         self.metrics = metrics
         self.draining = False
         threads = settings.threads or cores()
-        set_threads(threads)
+        # Where the models run elsewhere, only mask decoders compute here, several at once.
+        set_threads(threads if settings.workers == 0 else 1)
         self._workers = ThreadPoolExecutor(max_workers=cores(), thread_name_prefix="work")
         self.images = ImageReader(ImageLimits(settings.max_image_bytes, settings.max_image_pixels))
         wanted = settings.instances or (demo_settings(),)
