@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 READ_STEP = 32
 """Positions read in a decode step are rounded up to this, so that shapes repeat."""
+NARROW = 512
+"""A model of a smaller hidden size computes with one thread: its matrices are too small to be shared among several."""
 FIRST_READ = 64
 """The smallest decode graph reads the image and this many positions more."""
 
@@ -72,8 +74,8 @@ class PaliGemmaRunner:
     ) -> None:
         """``levels``: see ``PixelFormat``. ``threads`` tells before each step how many threads it may use on a CPU."""
         model.eval()
-        self._threads, self._threads_used = threads, 0
         text, vision = model.config.text_config, model.config.vision_config
+        self._threads, self._threads_used = (threads if text.hidden_size >= NARROW else lambda: 1), 0
         self._device: torch.device = model.device
         self._dtype: torch.dtype = model.dtype
         self.slots = options.slots

@@ -1,0 +1,1 @@
+"""PaliServe beside what people write first: the same weights, machine, requests and client, taking turns."""
