@@ -241,3 +241,9 @@ def test_a_tokenizer_without_all_segmentation_tokens_is_refused() -> None:
 def test_a_tokenizer_without_a_newline_is_refused() -> None:
     with pytest.raises(ValueError, match="line break"):
         PromptEncoder(tokenizer(newline=False), 128)
+
+
+def test_byte_tokens_are_told_by_their_names(encoder: PromptEncoder) -> None:
+    assert encoder.byte_tokens == frozenset()
+    fast = tokenizer((*LOCATION_TOKENS, *SEGMENTATION_TOKENS, "<0x00>", "<0xFF>", "<0xfe>", "<0x100>", "<0xG0>", "a<0x01>"))
+    assert pieces(fast, sorted(PromptEncoder(fast, 128).byte_tokens)) == ["<0x00>", "<0xFF>", "<0xfe>"]

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
+from unittest import mock
 
 import pytest
 from PIL import Image
@@ -176,6 +177,15 @@ def test_caption_reads_no_boxes() -> None:
     result, _ = run(lambda tasks: tasks.caption(PICTURE, Options()), script=(*BOX, LABEL))
     assert not result.detections
     assert not result.segments
+
+
+@pytest.mark.parametrize("script", [(LABEL,), (*BOX, *CODES, LABEL)])
+def test_only_preparing_a_text_task_needs_a_worker(script: Sequence[int]) -> None:
+    with mock.patch.object(ThreadPoolExecutor, "submit", autospec=True, side_effect=ThreadPoolExecutor.submit) as submit:
+        run(lambda tasks: tasks.caption(PICTURE, Options()), script)
+        assert submit.call_count == 1
+        run(lambda tasks: tasks.detect(PICTURE, Options(), ["cat"]), script)
+        assert submit.call_count == 1 + 2
 
 
 def test_an_empty_answer_is_as_sure_as_its_end() -> None:
