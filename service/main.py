@@ -67,10 +67,11 @@ def _serve(asked: argparse.Namespace) -> int:
         return 0
     # The model libraries take seconds to import; only the commands that need them pay.
     from service.observability import logs  # noqa: PLC0415
-    from service.serving import serve  # noqa: PLC0415
+    from service.serving import event_loop, serve  # noqa: PLC0415
 
     logs.configure(settings.log_format, settings.log_level)
-    return asyncio.run(serve(settings))
+    with asyncio.Runner(loop_factory=event_loop()) as runner:
+        return runner.run(serve(settings))
 
 
 def _ask(asked: argparse.Namespace) -> int:

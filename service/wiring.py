@@ -137,7 +137,8 @@ class PaliServe:
 def devices(weights: Sequence[Weights], settings: Settings, threads: int) -> dict[str, Device]:
     """What runs the models, by the name of the device.
 
-    Each in a process of its own, a CPU in as many as it has cores where copies of the weights fit; or, with ``workers`` 0, all in this one.
+    Each in a process of its own; a CPU in one less than it has cores, the last of which reads requests and pictures, where so many copies
+    of the weights fit. Or, with ``workers`` 0, all in this one.
     """
     made: dict[str, Device] = {}
     for name in sorted({each.device for each in weights}):
@@ -147,7 +148,7 @@ def devices(weights: Sequence[Weights], settings: Settings, threads: int) -> dic
         # Files may hold half of what float32 needs.
         held = 2 * sum(each.file_bytes for each in weights if each.device == name)
         fitting = max(1, int(MEMORY_FOR_COPIES * memory_bytes() / held))
-        count = settings.workers or (min(threads, fitting) if name == "cpu" else 1)
+        count = settings.workers or (max(1, min(threads - 1, fitting)) if name == "cpu" else 1)
         begin = partial(logs.configure, settings.log_format, settings.log_level)
         made[name] = Workers(count, threads, begin, preload=["service.model.paligemma"])
     return made

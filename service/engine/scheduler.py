@@ -45,8 +45,13 @@ class Scheduler:
     """First come, first served, into ``slots`` slots.
 
     A prefill takes at most ``prefill_tokens`` tokens (but at least one prompt), and no two prefills follow one another while others decode:
-    so the ones who are writing never wait longer than one bounded prefill for their next token.
+    so the ones who are writing never wait longer than one bounded prefill for their next token. Prompts that come one by one while others
+    decode are gathered for a few steps, because a prefill of four costs little more than one of one.
     """
+
+    GATHERED = 4
+    PATIENCE = 3
+    """Decode steps for which a prompt waits for others at most."""
 
     def __init__(self, slots: int, image_tokens: int, end_tokens: frozenset[int], prefill_tokens: int) -> None:
         self._table = SlotTable(slots)
@@ -54,7 +59,7 @@ class Scheduler:
         self._image_tokens = image_tokens
         self._end_tokens = end_tokens
         self._prefill_tokens = prefill_tokens
-        self._decode_is_due = False
+        self._decodes = 0
 
     @property
     def load(self) -> int:
@@ -83,14 +88,13 @@ class Scheduler:
 
     def next_batch(self) -> Prefill | Decode | None:
         """Waiting prompts into free slots, else one more token for all who are live; None when there is nothing to do."""
-        live = self._table.live
-        if self._waiting and self._table.free and not (live and self._decode_is_due):
+        if self._prefill_is_due():
             requests = self._admit()
-            self._decode_is_due = True
+            self._decodes = 0
             return Prefill(requests, self._table.take(requests))
-        if not live:
+        if not self._table.live:
             return None
-        self._decode_is_due = False
+        self._decodes += 1
         return Decode(self.live)
 
     def record(self, batch: Prefill | Decode, sampled: Sampled, now: float) -> list[Request]:
@@ -122,6 +126,12 @@ class Scheduler:
     def live(self) -> list[Request]:
         """The requests in slots 0, 1, 2, …"""
         return list(self._table.live)
+
+    def _prefill_is_due(self) -> bool:
+        joining = min(len(self._waiting), self._table.free)
+        if not joining or not self._table.live:
+            return joining > 0
+        return self._decodes >= self.PATIENCE or (self._decodes > 0 and joining >= self.GATHERED)
 
     def _admit(self) -> list[Request]:
         requests: list[Request] = []

@@ -1,7 +1,8 @@
 """The engine against transformers' own ``generate()``, token by token, in float32."""
 
-import copy
+import os
 import random
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from service.engine.generation import Generated, Generation
 from service.engine.request import Request
 from service.engine.scheduler import Prefill, Scheduler
-from service.model.runner import PaliGemmaRunner, RunnerOptions
+from service.model.runner import PaliGemmaRunner, RunnerOptions, SlidingWindow
 from tests.random_models import END_TOKENS, LEVELS, Reference, first_difference, is_near_tie, random_generations, random_model, reference
 
 MOST_NEAR_TIES = 0.01
@@ -59,20 +60,37 @@ def assert_same(answers: list[Generated], references: list[Reference], name: str
     assert near_ties <= MOST_NEAR_TIES * len(answers)
 
 
+REQUESTS = int(os.environ.get("PARITY_REQUESTS", "200"))
+"""``make parity`` asks for a thousand."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """``reference_window`` is the sliding window of the model that ``generate()`` runs."""
+
+    paligemma2: bool
+    window: int = 4096
+    reference_window: int = 4096
+    mode: SlidingWindow = SlidingWindow.TRANSFORMERS
+
+
 CASES = {
-    "PaliGemma 1": (False, 4096),
-    "PaliGemma 2": (True, 4096),
-    "PaliGemma 2, sliding window shorter than the prompt": (True, 30),
+    "PaliGemma 1": Setup(False),
+    "PaliGemma 2": Setup(True),
+    "PaliGemma 2, window shorter than the prompt": Setup(True, 30, 30),
+    "PaliGemma 2, the same window in reference mode": Setup(True, 30, 4096, SlidingWindow.REFERENCE),
 }
 
 
 @pytest.fixture(scope="module", params=CASES, ids=list(CASES))
 def case(request: pytest.FixtureRequest) -> tuple[str, PaliGemmaRunner, list[Generation], list[Reference]]:
-    paligemma2, sliding_window = CASES[request.param]
-    model = random_model(paligemma2, sliding_window=sliding_window)
-    generations = random_generations(200, seed=1)
+    setup = CASES[request.param]
+    generations = random_generations(REQUESTS, seed=1)
+    model = random_model(setup.paligemma2, sliding_window=setup.reference_window)
     references = [reference(model, each, END_TOKENS) for each in generations]
-    return request.param, PaliGemmaRunner(copy.deepcopy(model), LEVELS, RunnerOptions(slots=8, max_text_tokens=80)), generations, references
+    options = RunnerOptions(slots=8, max_text_tokens=80, sliding_window=setup.mode)
+    ours = PaliGemmaRunner(random_model(setup.paligemma2, sliding_window=setup.window), LEVELS, options)
+    return request.param, ours, generations, references
 
 
 Case = tuple[str, PaliGemmaRunner, list[Generation], list[Reference]]
@@ -85,7 +103,7 @@ def test_answers_vary(case: Case) -> None:
     assert len({len(each.tokens) for each in references}) > 20
 
 
-def test_200_requests_that_join_at_random_steps_equal_generate_one_by_one(case: Case) -> None:
+def test_requests_that_join_at_random_steps_equal_generate_one_by_one(case: Case) -> None:
     name, runner, generations, references = case
     assert_same(run(runner, generations, seed=3), references, name)
 

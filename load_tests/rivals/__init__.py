@@ -1,1 +1,0 @@
-"""PaliServe beside what people write first: the same weights, machine, requests and client, taking turns."""
