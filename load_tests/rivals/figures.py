@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 from load_tests.rivals.load_generator import BROKEN, Reply
 
+AT_ONE_MOMENT = 0.03
+"""Seconds between two replies of one batch at most."""
+
+MOST_ROWS = 15
+"""Replies that may follow a batch's first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Closed:
@@ -53,9 +59,10 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 
 def closed(replies: Sequence[Reply], ramp: int, count: int) -> Closed:
-    """The ``count`` replies after the ``ramp``. With no ramp the time runs from the first request."""
-    began = replies[ramp - 1].ended if ramp else 0.0
-    window = replies[ramp : ramp + count]
+    """The ``count`` replies after the ``ramp``, each limit moved to the end of its batch. With no ramp the time runs from the start."""
+    first = _end_of_batch(replies, ramp) if ramp else 0
+    began = replies[first - 1].ended if first else 0.0
+    window = replies[first : _end_of_batch(replies, min(ramp + count, len(replies)))]
     seconds = window[-1].ended - began
     answered = [reply for reply in window if reply.status == 200]
     latencies = [reply.latency for reply in answered]
@@ -68,6 +75,14 @@ def closed(replies: Sequence[Reply], ramp: int, count: int) -> Closed:
         measured=len(window),
         failed=len(window) - len(answered),
     )
+
+
+def _end_of_batch(replies: Sequence[Reply], index: int) -> int:
+    """Replies that come at one moment are one batch's: part of a batch must not be counted without its time."""
+    for following in range(index, min(index + MOST_ROWS, len(replies))):
+        if replies[following].ended - replies[following - 1].ended > AT_ONE_MOMENT:
+            return following
+    return min(index + MOST_ROWS, len(replies))
 
 
 def opened(replies: Sequence[Reply], begin: float, end: float, deadline: float) -> Open:

@@ -48,7 +48,7 @@ class Connection:
 
     async def ask(self, raw: bytes) -> tuple[int, bytes]:
         """Send a request; returns status and body. Errors: OSError, IncompleteReadError, ValueError."""
-        if self._streams is None:
+        if self._streams is None or self._streams[0].at_eof():
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
         writer.write(raw)

@@ -1,6 +1,6 @@
 """A random PaliGemma of about 140 million parameters: 256 image tokens, a SigLIP-like tower, a Gemma-like text model with one KV head.
 
-A third of the arithmetic of a prefill is vision, as in PaliGemma 2 3B at 448 pixels it is a fifth and in PaliGemma 3B at 224 pixels a sixth.
+A third of the arithmetic of a prefill is vision.
 Weights are seeded and scaled so that different prompts get different answers. It has no end token: answers are as long as their budget.
 Written to a folder by ``python -m load_tests.rivals.medium_model FOLDER``.
 """
@@ -18,9 +18,7 @@ IMAGE_TOKENS = (SIDE // PATCH) ** 2
 VISION = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8}
 TEXT = {"hidden_size": 768, "intermediate_size": 2304, "num_hidden_layers": 12, "num_attention_heads": 4, "head_dim": 192}
 SYLLABLES = [consonant + vowel for consonant, vowel in product("bdfgklmnprstvz", "aeiou")]
-WORDS = ["".join(syllables) for syllables in product(SYLLABLES, repeat=2)] + [
-    f"{first}{second}x" for first, second in product(SYLLABLES, repeat=2)
-]
+WORDS = ["".join(syllables) for syllables in product(SYLLABLES, SYLLABLES, ("", "x"))]
 """Each is one token, so that a prompt has as many tokens as words (blanks are tokens too)."""
 
 
@@ -58,7 +56,8 @@ def _model(tokenizer: "PreTrainedTokenizerFast") -> "PaliGemmaForConditionalGene
         "projection_dim": TEXT["hidden_size"],
     }  # fmt: skip
     text = TEXT | special | {
-        "model_type": "gemma", "num_key_value_heads": 1, "vocab_size": len(tokenizer), "max_position_embeddings": 2048, "eos_token_id": None,
+        "model_type": "gemma", "num_key_value_heads": 1, "vocab_size": len(tokenizer), "max_position_embeddings": 2048,
+        "eos_token_id": None,
     }  # fmt: skip
     config = PaliGemmaConfig(
         vision_config=vision, text_config=text, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),

@@ -39,10 +39,9 @@ def _closed_plot(outcome: Outcome, path: Path) -> None:
         low = [rate - min(run.rate for run in each) for rate, each in zip(rates, runs, strict=True)]
         high = [max(run.rate for run in each) - rate for rate, each in zip(rates, runs, strict=True)]
         left.errorbar(asked, rates, yerr=[low, high], color=colour, marker="o", capsize=3, label=server)
-        right.plot(asked, [median(run.p50 for run in each) for each in runs], color=colour, marker="o", label=f"{server}, p50")
-        right.plot(
-            asked, [median(run.p95 for run in each) for each in runs], color=colour, marker="^", linestyle="--", label=f"{server}, p95"
-        )
+        p50, p95 = [median(run.p50 for run in each) for each in runs], [median(run.p95 for run in each) for each in runs]
+        right.plot(asked, p50, color=colour, marker="o", label=f"{server}, p50")
+        right.plot(asked, p95, color=colour, marker="^", linestyle="--", label=f"{server}, p95")
     for axis, label in ((left, "requests/s"), (right, "latency, s")):
         axis.set(xscale="log", xlabel="requests at once", ylabel=label, ylim=(0, None))
         axis.set_xticks([1, 8, 32, 64], labels=["1", "8", "32", "64"])

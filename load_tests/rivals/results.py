@@ -17,7 +17,8 @@ DESCRIPTIONS = {
     "medium": "a random model (129 M parameters, 256 image tokens), answers of 4 to 64 tokens",
 }
 LEGEND = (
-    f"**{LOCK}**: FastAPI and `generate()` behind a lock. **{LITSERVE}**: its batches of up to 16 within 10 ms over a left-padded `generate()`. "
+    f"**{LOCK}**: FastAPI and `generate()` behind a lock. "
+    f"**{LITSERVE}**: its batches of up to 16 within 10 ms over a left-padded `generate()`. "
     f"**{FIXED}**: `generate()` in batches of 16 in process, no HTTP. Same weights, pictures, prefixes and budgets; float32; greedy. "
     "Servers take turns, and are stopped while another one is measured. Median (least–most) of the rounds; ratios are taken round by round."
 )
@@ -79,9 +80,8 @@ def _findings(outcome: Outcome) -> str:
     distinct = {run.turn: run.figures.rate for run in outcome.of(OURS, HEADLINE)}
     eight = {run.turn: run.figures.rate for run in outcome.of(OURS, HEADLINE, 8)}
     if distinct and eight:
-        lines.append(
-            f"- Eight questions per image ÷ distinct images, {OURS}: **{spread([eight[turn] / distinct[turn] for turn in eight])}**."
-        )
+        ratio = spread([eight[turn] / distinct[turn] for turn in eight])
+        lines.append(f"- Eight questions per image ÷ distinct images, {OURS}: **{ratio}**.")
     if outcome.waste is not None:
         waste = outcome.waste
         lines.append(
@@ -99,16 +99,9 @@ def _findings(outcome: Outcome) -> str:
 
 def _open_table(outcome: Outcome) -> str:
     head = (
-        "server",
-        "load",
-        "offered/s",
-        "in time/s",
-        "of capacity",
-        "p50, s",
-        "p95, s",
-        "refused/s",
-        "refused within, p50 / p95, ms",
-        "late/s",
+        "server | load | offered/s | in time/s | of capacity | p50, s | p95, s | refused/s | refused within, p50 / p95, ms | late/s".split(
+            " | "
+        )
     )
     rows = []
     for server, load, seen in outcome.open:
@@ -136,6 +129,7 @@ def _figures(outcome: Outcome) -> dict[str, Any]:
         "differing": outcome.differing,
         "waste": None if outcome.waste is None else asdict(outcome.waste),
         "idle_cpu": outcome.idle_cpu,
+        "repeated": outcome.repeated,
     }  # fmt: skip
 
 

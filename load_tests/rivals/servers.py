@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from load_tests.rivals.http_framing import Connection, get
@@ -71,10 +72,8 @@ class Server:
         """End the group, whatever it is doing."""
         for number in (signal.SIGTERM, signal.SIGCONT):
             self._signal(number)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
         # The leader may be gone and its workers not.
         self._signal(signal.SIGKILL)
         self._process.wait()
