@@ -14,14 +14,14 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("paliserve", "torch", "transformers", "numpy", "pillow")
 
 
-def machine() -> dict[str, Any]:
+def machine(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     """What the figures were measured on."""
     model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
     return {
         "processor": model,
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in packages},
         "measured": datetime.now(UTC).date().isoformat(),
     }
 
@@ -32,16 +32,25 @@ def spread(values: Sequence[float]) -> str:
 
 
 def write(name: str, title: str, command: str, rows: Sequence[tuple[str, str]], figures: dict[str, Any]) -> None:
-    """Write ``results/NAME.json`` and ``results/NAME.md``, and print the table."""
-    about = machine()
-    table = "\n".join(["| figure | median (least–most) |", "| --- | --- |", *(f"| {label} | {value} |" for label, value in rows)])
+    """Write ``results/NAME.json`` and ``results/NAME.md`` with one table, and print it."""
+    publish(name, f"# {title}\n\n{table(('figure', 'median (least–most)'), rows)}", command, figures)
+
+
+def publish(name: str, text: str, command: str, figures: dict[str, Any], packages: Sequence[str] = PACKAGES) -> None:
+    """Write ``results/NAME.json`` and ``results/NAME.md``, whose last line says how and where it was measured; print the latter."""
+    about = machine(packages)
     versions = ", ".join(f"{package} {number}" for package, number in about["versions"].items())
     where = f"{about['processor']}, {about['cores']} cores, Python {about['python']}, {versions}; {about['measured']}"
-    text = f"# {title}\n\n{table}\n\nMeasured by `{command}` on {where}.\n"
+    whole = f"{text}\n\nMeasured by `{command}` on {where}.\n"
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.md").write_text(text)
+    (RESULTS / f"{name}.md").write_text(whole)
     (RESULTS / f"{name}.json").write_text(json.dumps({"command": command, "machine": about, **figures}, indent=1) + "\n")
-    print(text)
+    print(whole)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
 def _lines(path: str) -> list[str]:
