@@ -32,7 +32,7 @@ class InstanceSettings(BaseModel):
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     device: str | None = None
-    slots: int = Field(default=32, ge=1, le=1024)
+    slots: int | None = Field(default=None, ge=1, le=1024)
     max_prompt_tokens: int = Field(default=256, ge=8, le=4096)
     max_tokens: int = Field(default=1024, ge=1, le=1024)
     mask_decoder: str | None = None

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from io import BytesIO
@@ -23,9 +24,9 @@ from service.instances.description import ModelDescription
 from service.instances.instance import Instance, warm_up
 from service.machine import cores, memory_bytes
 from service.model.images import ImageLimits, ImageReader
-from service.model.loading import Checkpoint, Source, Weights, open_checkpoint, resolution, set_threads
+from service.model.loading import Checkpoint, Source, open_checkpoint, resolution, set_threads
 from service.model.paligemma import PaliGemma, ServingOptions
-from service.model.runner import SlidingWindow
+from service.model.runner import NARROW, SlidingWindow
 from service.observability import logs
 from service.observability.metrics import Metrics
 from service.settings import InstanceSettings, Settings
@@ -38,6 +39,20 @@ STUCK_AFTER = 60.0
 """Seconds after which a step that does not end means that the process is not alive."""
 MEMORY_FOR_COPIES = 0.25
 """The part of main memory that several processes' copies of a CPU's weights may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepPolicy:
+    """Slots of each process where none are configured, and the tokens of a prefill step at most."""
+
+    slots: int
+    prefill_tokens: int
+
+
+ON_ACCELERATOR = StepPolicy(slots=64, prefill_tokens=2048)
+"""A step costs the same for few rows and for many; about 12 ms of prefill on an H100 at 224 pixels."""
+ON_CPU = StepPolicy(slots=6, prefill_tokens=512)
+"""Every row costs its own time: who waits for a slot loses nothing, and who holds one is done sooner."""
 
 
 class PaliServe:
@@ -54,7 +69,7 @@ class PaliServe:
         self.images = ImageReader(ImageLimits(settings.max_image_bytes, settings.max_image_pixels))
         wanted = settings.instances or (demo_settings(),)
         checkpoints = [open_checkpoint(_source(each, settings)) for each in wanted]
-        self._devices = devices([checkpoint.weights for checkpoint in checkpoints], settings, threads)
+        self._devices = devices(checkpoints, settings, threads)
         self._instances = [self._instance(each, checkpoint, settings) for each, checkpoint in zip(wanted, checkpoints, strict=True)]
         self.catalogue = Catalogue(self._instances)
         self.tasks = Tasks(self.catalogue, self.images.size, self._workers, settings.default_timeout_seconds)
@@ -104,8 +119,9 @@ class PaliServe:
         began = time.monotonic()
         weights = checkpoint.weights
         device = self._devices[weights.device]
+        policy = ON_CPU if weights.device == "cpu" else ON_ACCELERATOR
         options = ServingOptions(
-            slots=-(-wanted.slots // device.copies),
+            slots=-(-wanted.slots // device.copies) if wanted.slots else policy.slots,
             max_prompt_tokens=wanted.max_prompt_tokens,
             max_tokens=wanted.max_tokens,
             sliding_window=SlidingWindow(wanted.sliding_window),
@@ -124,7 +140,7 @@ class PaliServe:
             source=Path(wanted.source).name if Path(wanted.source).is_dir() else wanted.source,
             created=int(time.time()),
         )
-        engine = Engine(wanted.name, device, EngineLimits(queue=settings.max_queue), self.metrics)
+        engine = Engine(wanted.name, device, EngineLimits(settings.max_queue, policy.prefill_tokens), self.metrics)
         facts = engine.load(model.make_runner)
         # Every process may hold the features; the pixels stay here, so that any of them can be asked.
         picture_bytes = facts.feature_bytes * device.copies + 3 * model.resolution**2
@@ -134,13 +150,15 @@ class PaliServe:
         return Instance(description, model, engine, pictures, model.lexicon(facts))
 
 
-def devices(weights: Sequence[Weights], settings: Settings, threads: int) -> dict[str, Device]:
+def devices(checkpoints: Sequence[Checkpoint], settings: Settings, threads: int) -> dict[str, Device]:
     """What runs the models, by the name of the device.
 
-    Each in a process of its own; a CPU in one less than it has cores, the last of which reads requests and pictures, where so many copies
-    of the weights fit. Or, with ``workers`` 0, all in this one.
+    Each in a process of its own, a CPU in as many as it has cores where so many copies of the weights fit; of narrow models one less,
+    because reading requests and pictures then takes about a core. Or, with ``workers`` 0, all in this one.
     """
     made: dict[str, Device] = {}
+    narrow = all(checkpoint.config.text_config.hidden_size < NARROW for checkpoint in checkpoints)
+    weights = [checkpoint.weights for checkpoint in checkpoints]
     for name in sorted({each.device for each in weights}):
         if settings.workers == 0:
             made[name] = DeviceLoop(threads=lambda: threads)
@@ -148,7 +166,7 @@ def devices(weights: Sequence[Weights], settings: Settings, threads: int) -> dic
         # Files may hold half of what float32 needs.
         held = 2 * sum(each.file_bytes for each in weights if each.device == name)
         fitting = max(1, int(MEMORY_FOR_COPIES * memory_bytes() / held))
-        count = settings.workers or (max(1, min(threads - 1, fitting)) if name == "cpu" else 1)
+        count = settings.workers or (max(1, min(threads - narrow, fitting)) if name == "cpu" else 1)
         begin = partial(logs.configure, settings.log_format, settings.log_level)
         made[name] = Workers(count, threads, begin, preload=["service.model.paligemma"])
     return made

@@ -187,5 +187,5 @@ class Contest:
             return str(ROOT / "service" / "demo" / "checkpoints" / DEMO), []
         source, config = self._folder / "medium", self._folder / "medium.toml"
         subprocess.run([sys.executable, "-m", "load_tests.rivals.medium_model", str(source)], cwd=ROOT, check=True, capture_output=True)
-        config.write_text(f'[[instances]]\nname = "medium"\nsource = "{source}"\nslots = 32\nmax_prompt_tokens = 64\nmax_tokens = 64\n')
+        config.write_text(f'[[instances]]\nname = "medium"\nsource = "{source}"\nmax_prompt_tokens = 64\nmax_tokens = 64\n')
         return str(source), ["--config", str(config)]
