@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c '
 BIN := .venv/bin
 OPENAPI := service/transports/rest/openapi.json
 
-.PHONY: demo test check lint types imports generated generate format parity bench evaluate clean
+.PHONY: demo test check lint types imports generated generate format parity bench bench-rivals bench-front-end bench-gpu bench-scaled-decoding evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -33,11 +33,24 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-parity: .venv/dev ## tokens against generate(), counted
-	$(BIN)/python -m pytest -q -s tests/model/test_runner_parity.py tests/model/test_embedded_parity.py | grep -o 'parity .*'
+parity: .venv/dev ## tokens against generate(), a thousand random requests for each kind of model; counted
+	PARITY_REQUESTS=1000 $(BIN)/python -m pytest -q -s --timeout 3600 tests/model/test_runner_parity.py tests/model/test_embedded_parity.py \
+	    tests/model/test_strict.py tests/model/test_runner.py | grep -o 'parity .*'
 
 bench: .venv/dev ## the engine against generate(), one by one; results in load_tests/results
 	$(BIN)/python -m load_tests.engine_against_generate
+
+bench-rivals: .venv/bench ## the server beside FastAPI with a lock, LitServe and fixed batches: about 15 minutes on 4 cores
+	$(BIN)/python -m load_tests.rivals
+
+bench-front-end: .venv/bench ## processor time of a REST request and of a step, around a model that does nothing
+	$(BIN)/python -m load_tests.front_end
+
+bench-gpu: .venv/bench ## full-size PaliGemma on a CUDA device against its limits and generate(): less than 9 minutes
+	$(BIN)/python -m load_tests.accelerator
+
+bench-scaled-decoding: .venv/bench ## whether JPEGs may be decoded at a fraction of their size
+	$(BIN)/python -m load_tests.scaled_decoding
 
 evaluate: .venv/dev ## the embedded model's table of figures
 	$(BIN)/python -m service.demo.evaluate
@@ -54,6 +67,10 @@ evaluate: .venv/dev ## the embedded model's table of figures
 .venv/dev: .venv/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@ .venv/runtime
+
+.venv/bench: .venv/dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@touch $@
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
