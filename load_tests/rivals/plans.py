@@ -116,11 +116,11 @@ def _open_loops(contest: Contest, wanted: OpenPlan, outcome: Outcome) -> None:
 
 def _compare_texts(outcome: Outcome) -> None:
     """Ours with each rival's, round by round; the requests of a round are the same for all."""
-    ours = {(run.turn, run.stage): run.replies for run in outcome.runs if run.server == OURS}
+    ours = {(run.asked, run.stage): run.replies for run in outcome.runs if run.server == OURS}
     for run in outcome.runs:
-        if run.server == OURS or (run.turn, run.stage) not in ours:
+        if run.server == OURS or (run.asked, run.stage) not in ours:
             continue
-        mine = ours[run.turn, run.stage]
+        mine = ours[run.asked, run.stage]
         same, compared = same_texts(mine, run.replies)
         before = outcome.texts.get(run.server, (0, 0))
         outcome.texts[run.server] = (before[0] + same, before[1] + compared)
@@ -135,4 +135,4 @@ def _show(model: str, run: Run) -> None:
     figures, stage = run.figures, run.stage
     about = f"{stage.concurrent} at once" + (f", {stage.per_image} questions per image" if stage.per_image > 1 else "")
     numbers = f"{figures.rate:.2f} requests/s, p50 {figures.p50:.2f} s, p95 {figures.p95:.2f} s, {figures.failed} failed"
-    print(f"{model}: {run.server}, {about}: {numbers}; strangers kept {run.others:.1f} cores busy", flush=True)
+    print(f"{model}: {run.server}, {about}: {numbers}; standstill {run.disturbance.standstill:.2f} s", flush=True)
