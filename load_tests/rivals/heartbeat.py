@@ -1,4 +1,4 @@
-"""Notices when a core stands still, as virtual machines' cores do when their host stops them.
+"""Notices when a core or this process stands still: a virtual machine's host stops cores, and somebody may stop processes.
 
 One core is enough to hold all of torch's threads up at their next barrier: a figure that holds such a time says nothing about a server.
 """

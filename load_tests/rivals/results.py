@@ -9,6 +9,7 @@ from typing import Any
 from load_tests.report import PACKAGES, RESULTS, publish, spread, table
 from load_tests.rivals import plots
 from load_tests.rivals.contest import FIXED, LITSERVE, LOCK, OURS, Run
+from load_tests.rivals.figures import phases
 from load_tests.rivals.plans import HEADLINE, Outcome
 
 ALL_PACKAGES = (*PACKAGES, "fastapi", "uvicorn", "litserve")
@@ -126,6 +127,11 @@ def _figures(outcome: Outcome) -> dict[str, Any]:
         ],
         "open": [{"server": server, "load": load, **_plain(asdict(seen))} for server, load, seen in outcome.open],
         "capacity": outcome.capacity,
+        "our_phases_ms": {
+            str(concurrent): phases(reply for run in outcome.of(OURS, concurrent) for reply in run.replies)
+            for concurrent, per_image in _stages(outcome)
+            if per_image == 1
+        },
         "same_texts": outcome.texts,
         "differing": outcome.differing,
         "waste": None if outcome.waste is None else asdict(outcome.waste),
