@@ -1,6 +1,8 @@
 """``python -m load_tests.rivals [--quick] [--only embedded|medium]``: about a quarter of an hour on four cores, or two minutes."""
 
 import argparse
+import signal
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", choices=["embedded", "medium"])
     parser.add_argument("--threads", type=int, default=0, help="torch's threads in the rivals; 0: torch's own choice, as in PaliServe")
     asked = parser.parse_args(arguments)
+    # The servers are in groups of their own: nobody but us ends them.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    name = "rivals-quick" if asked.quick else "rivals"
+    command = " ".join(["python -m load_tests.rivals", *(sys.argv[1:] if arguments is None else arguments)])
     outcomes: dict[str, Outcome] = {}
     for model in [asked.only] if asked.only else ["embedded", "medium"]:
         with tempfile.TemporaryDirectory(prefix="rivals-") as folder:
@@ -26,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 outcomes[model] = carry_out(contest, plan(model, asked.quick))
             finally:
                 contest.close()
-    flags = "".join([" --quick" if asked.quick else "", f" --only {asked.only}" if asked.only else ""])
-    results.write(outcomes, "rivals-quick" if asked.quick else "rivals", f"python -m load_tests.rivals{flags}")
+        # After each model, so that breaking off loses one at most.
+        results.write(outcomes, name, command)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from load_tests.rivals.figures import Closed, Open, closed, opened
 from load_tests.rivals.fixed_batches import BATCH, FixedBatches
-from load_tests.rivals.heartbeat import Heartbeat
+from load_tests.rivals.heartbeat import STANDSTILL, Heartbeat
 from load_tests.rivals.http_framing import Connection
 from load_tests.rivals.load_generator import ClosedLoop, OpenLoop, Reply, run_closed, run_open
 from load_tests.rivals.servers import ROOT, Server, cpu_seconds, free_port, machine_seconds
@@ -22,7 +22,10 @@ from load_tests.rivals.workloads import Request, take
 from service.wiring import DEMO
 
 OURS, LOCK, LITSERVE, FIXED = "PaliServe", "lock", "LitServe", "fixed"
-TRIES = 4
+TRIES = 3
+OTHER_REQUESTS, OPEN_REQUESTS = 60, 30
+"""Rounds are numbered below 30. What is measured again, and each open loop, has pictures that no cache has seen."""
+
 LONG_MS = 600_000
 """No request of a closed loop runs out of time: every server answers all."""
 
@@ -39,15 +42,33 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Disturbance:
+    """The machine during a run: the longest standstill of a core in seconds, the cores that strangers kept busy and that its host took.
+
+    ``cpu`` is what is left: our own processor seconds per request, client and all.
+    """
+
+    standstill: float
+    others: float
+    stolen: float
+    cpu: float
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether what was measured should be measured again."""
+        return self.standstill > STANDSTILL
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """One server in one stage in one round. ``cpu``: processor seconds per request; ``others``: cores that strangers kept busy."""
+    """One server in one stage in one round. ``asked`` numbers the requests."""
 
     server: str
     stage: Stage
     turn: int
+    asked: int
     figures: Closed
-    cpu: float
-    others: float
+    disturbance: Disturbance
     replies: list[Reply] = field(repr=False)
 
 
@@ -70,6 +91,7 @@ class Contest:
         self._fixed = FixedBatches(source, threads)
         self.idle_cpu: dict[str, float] = {}
         self.repeated = 0
+        self._open_loops = 0
 
     def warm_up(self, number: int) -> None:
         """Ask each some requests, see what it costs idle, and pause it."""
@@ -96,62 +118,67 @@ class Contest:
         return self._requests[turn, per_image][:number]
 
     def run(self, name: str, stage: Stage, turn: int) -> Run:
-        """One server, one stage, one round; once more if the machine stood still meanwhile."""
-        for _ in range(TRIES):
-            with Heartbeat() as heartbeat:
-                run = self._run(name, stage, turn)
-            if not heartbeat.stood_still:
-                return run
-            self._note(name, heartbeat)
-        raise RuntimeError("the machine stands still too often to be measured on")
+        """One server, one stage, one round; again if a core stood still meanwhile, and of all tries the one that was disturbed least."""
+        runs: list[Run] = []
+        while not runs or (runs[-1].disturbance.disturbed and len(runs) < TRIES):
+            runs.append(self._run(name, stage, (turn, turn + OTHER_REQUESTS * len(runs))))
+        self.repeated += len(runs) - 1
+        return min(runs, key=lambda run: run.disturbance.standstill)
 
-    def _note(self, name: str, heartbeat: Heartbeat) -> None:
-        print(f"{self.model}: {name}: the machine stood still for {heartbeat.longest:.1f} s; measured again", flush=True)
-        self.repeated += 1
-
-    def _run(self, name: str, stage: Stage, turn: int) -> Run:
-        count = self._count(name, stage)
-        own, machine, began = self._own_seconds(), machine_seconds(), time.monotonic()
+    def _run(self, name: str, stage: Stage, turns: tuple[int, int]) -> Run:
+        count, ramp = self._count(name, stage), 0 if name == FIXED else min(stage.concurrent, stage.ramp)
+        requests = self.requests(turns[1], stage.per_image, count if name == FIXED else ramp + count + stage.concurrent)
         if name == FIXED:
-            ramp = 0
-            replies = self._fixed.run(self.requests(turn, stage.per_image, count))
+            replies, seen = self._watched(lambda: self._fixed.run(requests))
         else:
-            ramp = min(stage.concurrent, stage.ramp)
-            server = self._servers[name]
-            loop = ClosedLoop(server.port, stage.concurrent, ramp, count, 3 * stage.seconds + 30.0)
-            raw = self._raw(name, self.requests(turn, stage.per_image, loop.needed))
-            own, machine, began = self._own_seconds(), machine_seconds(), time.monotonic()
-            server.resume()
-            replies = self._client.submit(run_closed, loop, raw).result()
+            server, raw = self._servers[name], self._raw(name, requests)
+            loop = ClosedLoop(server.port, stage.concurrent, ramp, count, 30.0 + 3 * (ramp + count) / self._rate(name, stage))
+            self._only(name)
+            replies, seen = self._watched(lambda: self._client.submit(run_closed, loop, raw).result())
             server.pause()
-        taken, seconds = self._own_seconds() - own, time.monotonic() - began
-        others = max(0.0, machine_seconds() - machine - taken) / seconds
         figures = closed(replies, ramp, count)
         self._rates[name, stage.concurrent] = figures.rate
-        return Run(name, stage, turn, figures, taken / len(replies), others, replies)
+        return Run(name, stage, *turns, figures, seen, replies)
 
     def run_open(self, name: str, rate: float, seconds: tuple[float, float], deadline: float) -> Open:
         """Poisson arrivals of a rate; ``seconds``: from when to when it is measured. An answer counts that comes within ``deadline``."""
-        for _ in range(TRIES):
-            with Heartbeat() as heartbeat:
-                seen = self._run_open(name, rate, seconds, deadline)
-            if not heartbeat.stood_still:
-                return seen
-            self._note(name, heartbeat)
-        raise RuntimeError("the machine stands still too often to be measured on")
+        tries: list[tuple[Open, Disturbance]] = []
+        while not tries or (tries[-1][1].disturbed and len(tries) < TRIES):
+            self._open_loops += 1
+            tries.append(self._run_open(name, rate, seconds, deadline))
+        self.repeated += len(tries) - 1
+        return min(tries, key=lambda each: each[1].standstill)[0]
 
-    def _run_open(self, name: str, rate: float, seconds: tuple[float, float], deadline: float) -> Open:
+    def _run_open(self, name: str, rate: float, seconds: tuple[float, float], deadline: float) -> tuple[Open, Disturbance]:
         chance, moment, times = random.Random(int(100 * rate)), 0.0, []
         while (moment := moment + chance.expovariate(rate)) < seconds[1]:
             times.append(moment)
         server = self._servers[name]
-        requests = self.requests(15, 1, len(times))
-        raw = [each.ours(round(1000 * deadline)) for each in requests] if name == OURS else [each.theirs() for each in requests]
-        server.resume()
-        replies = self._client.submit(run_open, OpenLoop(server.port, tuple(times), 1.25 * deadline), raw).result()
+        requests = self.requests(OPEN_REQUESTS + self._open_loops, 1, len(times))
+        raw = [each.ours(round(1000 * deadline)) for each in requests] if name == OURS else self._raw(name, requests)
+        loop = OpenLoop(server.port, tuple(times), 1.25 * deadline)
+        self._only(name)
+        replies, seen = self._watched(lambda: self._client.submit(run_open, loop, raw).result())
         asyncio.run(self._settle(server, self._raw(name, requests[:1])[0]))
         server.pause()
-        return opened(replies, *seconds, deadline)
+        return opened(replies, *seconds, deadline), seen
+
+    def _only(self, name: str) -> None:
+        """Let one run. The others are paused once more: some virtual machines wake all processes when they go on after a standstill."""
+        for other, server in self._servers.items():
+            if other != name:
+                server.pause()
+        self._servers[name].resume()
+
+    def _watched(self, work: Callable[[], list[Reply]]) -> tuple[list[Reply], Disturbance]:
+        """Replies, and what else the machine was busy with."""
+        own, (machine, stolen), began = self._own_seconds(), machine_seconds(), time.monotonic()
+        with Heartbeat() as heartbeat:
+            replies = work()
+        taken, seconds = self._own_seconds() - own, time.monotonic() - began
+        machine_after, stolen_after = machine_seconds()
+        others = max(0.0, machine_after - machine - taken) / seconds
+        return replies, Disturbance(heartbeat.longest, others, (stolen_after - stolen) / seconds, taken / max(1, len(replies)))
 
     def close(self) -> None:
         """End all processes."""
@@ -167,9 +194,12 @@ class Contest:
         connection.close()
 
     def _count(self, name: str, stage: Stage) -> int:
-        rate = self._rates.get((name, stage.concurrent), self._rates[name, 0])
-        wanted = max(stage.least, round(rate * stage.seconds))
+        wanted = max(stage.least, round(self._rate(name, stage) * stage.seconds))
         return wanted if stage.concurrent < BATCH else -(-wanted // BATCH) * BATCH
+
+    def _rate(self, name: str, stage: Stage) -> float:
+        """What is to be expected: the last time's rate, or the warm-up's."""
+        return self._rates.get((name, stage.concurrent), self._rates[name, 0])
 
     def _raw(self, name: str, requests: Sequence[Request]) -> list[bytes]:
         return [request.ours(LONG_MS) if name == OURS else request.theirs() for request in requests]

@@ -3,8 +3,11 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from load_tests.rivals.load_generator import BROKEN, Reply
+
+PHASES = ("queue", "preprocess", "vision", "prefill", "decode", "total")
 
 AT_ONE_MOMENT = 0.03
 """Seconds between two replies of one batch at most."""
@@ -129,6 +132,19 @@ def written_tokens(reply: Reply) -> int:
     """Tokens of an answer, by whoever gave it."""
     usage = reply.fields.get("usage")
     return int(usage["completion_tokens"] if isinstance(usage, dict) else reply.fields.get("tokens", 0))
+
+
+def phases(replies: Iterable[Reply]) -> dict[str, dict[str, float]]:
+    """Where PaliServe says its time goes: median milliseconds of each phase by task, and of the whole as the client saw it."""
+    by_task: dict[str, list[Reply]] = {}
+    for reply in replies:
+        if reply.status == 200 and "timings_ms" in reply.fields:
+            by_task.setdefault(reply.fields["task"], []).append(reply)
+    found = {}
+    for task, answers in sorted(by_task.items()):
+        found[task] = {phase: round(median(each.fields["timings_ms"][phase] for each in answers), 1) for phase in PHASES}
+        found[task]["client"] = round(1000 * median(each.latency for each in answers), 1)
+    return found
 
 
 def same_texts(one: Sequence[Reply], other: Sequence[Reply]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import Any
 from load_tests.report import PACKAGES, RESULTS, publish, spread, table
 from load_tests.rivals import plots
 from load_tests.rivals.contest import FIXED, LITSERVE, LOCK, OURS, Run
+from load_tests.rivals.figures import phases
 from load_tests.rivals.plans import HEADLINE, Outcome
 
 ALL_PACKAGES = (*PACKAGES, "fastapi", "uvicorn", "litserve")
@@ -61,7 +62,7 @@ def _closed_table(outcome: Outcome) -> str:
 def _cells(runs: Sequence[Run]) -> tuple[str, ...]:
     failed = sum(run.figures.failed for run in runs)
     rate = spread([run.figures.rate for run in runs]) + (f", {failed} failed" if failed else "")
-    cpu = f"{median(run.cpu for run in runs):.3f}"
+    cpu = f"{median(run.disturbance.cpu for run in runs):.3f}"
     if runs[0].server == FIXED:
         return rate, NONE, NONE, cpu
     return rate, f"{median(run.figures.p50 for run in runs):.2f}", f"{median(run.figures.p95 for run in runs):.2f}", cpu
@@ -90,10 +91,11 @@ def _findings(outcome: Outcome) -> str:
             f"{waste.decode_time:.0%} of its time in `generate()`: the same steps without it would be {waste.best_ratio:.2f} times as fast."
         )
     idle = ", ".join(f"{server} {100 * share:.1f} %" for server, share in outcome.idle_cpu.items())
-    others = [run.others for run in outcome.runs]
-    lines.append(
-        f"- Idle, before it is stopped, takes of one core: {idle}. Strangers kept {spread(others)} cores of the machine busy meanwhile."
-    )
+    others = [run.disturbance.others for run in outcome.runs]
+    stolen = [run.disturbance.stolen for run in outcome.runs]
+    disturbed = f"Strangers kept {spread(others)} cores busy meanwhile, and the machine's host took {spread(stolen)}"
+    lines.append(f"- Idle, before it is stopped, takes of one core: {idle}.")
+    lines.append(f"- {disturbed}; {outcome.repeated} runs were repeated because a core had stood still.")
     return "\n".join(lines)
 
 
@@ -120,11 +122,16 @@ def _figures(outcome: Outcome) -> dict[str, Any]:
     return {
         "closed": [
             {"server": run.server, "concurrent": run.stage.concurrent, "per_image": run.stage.per_image, "round": run.turn}
-            | asdict(run.figures) | {"cpu_seconds_per_request": run.cpu, "strangers_cores": run.others}
+            | asdict(run.figures) | asdict(run.disturbance)
             for run in outcome.runs
         ],
         "open": [{"server": server, "load": load, **_plain(asdict(seen))} for server, load, seen in outcome.open],
         "capacity": outcome.capacity,
+        "our_phases_ms": {
+            str(concurrent): phases(reply for run in outcome.of(OURS, concurrent) for reply in run.replies)
+            for concurrent, per_image in _stages(outcome)
+            if per_image == 1
+        },
         "same_texts": outcome.texts,
         "differing": outcome.differing,
         "waste": None if outcome.waste is None else asdict(outcome.waste),

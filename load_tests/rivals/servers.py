@@ -90,10 +90,10 @@ def cpu_seconds(group: int) -> float:
     return sum(_ticks(stat, group) for stat in Path("/proc").glob("[0-9]*/stat")) / TICK
 
 
-def machine_seconds() -> float:
-    """Processor time that was taken on the whole machine: neither idle nor waiting for a disk."""
-    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return (sum(fields) - fields[3] - fields[4]) / TICK
+def machine_seconds() -> tuple[float, float]:
+    """Processor time that was taken on the whole machine, and that its host took away from it."""
+    user, nice, system, _, _, interrupts, soft, stolen = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+    return (user + nice + system + interrupts + soft) / TICK, stolen / TICK
 
 
 def free_port() -> int:
