@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c '
 BIN := .venv/bin
 OPENAPI := service/transports/rest/openapi.json
 
-.PHONY: demo test check lint types imports generated generate format parity bench bench-rivals bench-front-end bench-gpu bench-scaled-decoding evaluate clean
+.PHONY: demo test check lint types imports generated generate format parity bench-rivals bench-front-end bench-gpu bench-scaled-decoding evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -36,9 +36,6 @@ format: .venv/dev
 parity: .venv/dev ## tokens against generate(), a thousand random requests for each kind of model; counted
 	PARITY_REQUESTS=1000 $(BIN)/python -m pytest -q -s --timeout 3600 tests/model/test_runner_parity.py tests/model/test_embedded_parity.py \
 	    tests/model/test_strict.py tests/model/test_runner.py | grep -o 'parity .*'
-
-bench: .venv/dev ## the engine against generate(), one by one; results in load_tests/results
-	$(BIN)/python -m load_tests.engine_against_generate
 
 bench-rivals: .venv/bench ## the server beside FastAPI with a lock, LitServe and fixed batches: about 15 minutes on 4 cores
 	$(BIN)/python -m load_tests.rivals

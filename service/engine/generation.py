@@ -1,8 +1,7 @@
 """What the engine is asked to do, and what it answers."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from itertools import count
 
 from service.engine.grammar import Grammar
 
@@ -24,22 +23,19 @@ class Sampling:
 GREEDY = Sampling()
 
 
-_numbers = count(1)
-
-
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Picture:
     """A picture made ready for the model; one object for all requests that show it, so that it is encoded once.
 
     ``pixels`` and ``features`` belong to the runner; features are put here where the runner is.
-    ``size`` is (width, height) of the picture as sent, after EXIF orientation. ``number`` tells it from all others of its process.
+    ``size`` is (width, height) of the picture as sent, after EXIF orientation. ``number`` is its device's name for it.
     ``answered``: a generation about it has ended well.
     """
 
     pixels: object
     size: tuple[int, int]
     features: object = None
-    number: int = field(default_factory=lambda: next(_numbers))
+    number: int = 0
     answered: bool = False
 
 

@@ -60,6 +60,7 @@ class Workers:
             self._context.set_forkserver_preload(preload)
         self._board = Board(self._context.RawArray("d", count), threads)
         self._lock = threading.Lock()
+        self._numbers = count(1)
         self._loads: dict[str, Load] = {}
         self._deliver: dict[str, Deliver] = {}
         self._stopping = False
@@ -100,6 +101,7 @@ class Workers:
                 self._fail([(instance, submission.number)])
                 return
             worker.running.add((instance, submission.number))
+            picture.number = picture.number or next(self._numbers)
             if picture.number in worker.pictures:
                 submission = _without_pixels(submission)
             else:

@@ -97,10 +97,10 @@ def test_everyone_gets_their_own_answer(workers: Workers) -> None:
 def test_a_picture_is_sent_and_encoded_once_and_forgotten_with_its_last_holder(workers: Workers) -> None:
     async def work(engine: Engine) -> None:
         picture = Picture("pixels", (64, 48))
-        number = picture.number
         for index in range(8):
             wanted = Generation(Prompt(picture, (3, 100 * index + 50)), 100)
             assert await ask(engine, wanted) == expected_tokens(wanted)
+        number = picture.number
         assert [number in worker.pictures for worker in workers._workers].count(True) == 1
         assert picture.answered
         del picture, wanted
@@ -115,8 +115,8 @@ def test_a_picture_is_sent_and_encoded_once_and_forgotten_with_its_last_holder(w
 def test_a_worker_that_knows_the_picture_is_preferred_only_while_it_is_not_much_busier(workers: Workers) -> None:
     run(workers, lambda engine: asyncio.sleep(0))
     first, second = workers._workers
-    picture = Picture("pixels", (64, 48))
-    second.pictures.add(picture.number)
+    picture = Picture("pixels", (64, 48), number=5)
+    second.pictures.add(5)
     assert workers._choose(picture) is second
     assert workers._choose(Picture("others", (64, 48))) is first
     second.running |= {("fake", number) for number in (1, 2)}
