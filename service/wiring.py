@@ -80,7 +80,7 @@ class PaliServe:
             device.start()
         for instance in self._instances:
             began = time.monotonic()
-            await warm_up(instance, _blank_picture(), self._workers)
+            await warm_up(instance, blank_picture(), self._workers)
             logger.info("%s is warm (%.1f s)", instance.name, time.monotonic() - began)
 
     def drain(self) -> None:
@@ -191,7 +191,8 @@ def _source(wanted: InstanceSettings, settings: Settings) -> Source:
     return Source(wanted.source, wanted.revision, wanted.dtype, wanted.device or settings.device, mask_decoder)
 
 
-def _blank_picture() -> bytes:
+def blank_picture() -> bytes:
+    """A file that any model can read."""
     file = BytesIO()
     Image.new("RGB", (8, 8)).save(file, "PNG")
     return file.getvalue()

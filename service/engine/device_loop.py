@@ -206,7 +206,7 @@ class DeviceLoop:
         if pictures:
             features = lane.runner.encode([picture.pixels for picture in pictures])
             for picture, encoded in zip(pictures, features, strict=True):
-                picture.features = encoded
+                picture.features, picture.pixels = encoded, None
             lane.report.batches.append(("vision", len(pictures)))
             vision = self._clock() - began
             for request in raw:

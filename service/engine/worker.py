@@ -91,9 +91,16 @@ def work(pipe: Connection, board: Board, seat: int, begin: Callable[[], None]) -
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     begin()
+    threading.excepthook = _end
     _Worker(pipe, board, seat).run()
     # No thread of a library may hold up the end.
     os._exit(0)
+
+
+def _end(failed: threading.ExceptHookArgs) -> None:
+    """Without its device thread a worker would only look alive; its parent replaces it."""
+    logger.error("a thread of the worker failed", exc_info=failed.exc_value)
+    os._exit(1)
 
 
 class _Worker:

@@ -5,6 +5,7 @@ again. On a CPU several workers share the requests, each step on a core of its o
 four waiting for one another.
 """
 
+import itertools
 import logging
 import multiprocessing
 import sys
@@ -60,7 +61,7 @@ class Workers:
             self._context.set_forkserver_preload(preload)
         self._board = Board(self._context.RawArray("d", count), threads)
         self._lock = threading.Lock()
-        self._numbers = count(1)
+        self._numbers = itertools.count(1)
         self._loads: dict[str, Load] = {}
         self._deliver: dict[str, Deliver] = {}
         self._stopping = False

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+
+from service import machine
+
+
+@pytest.fixture
+def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    return tmp_path
+
+
+def test_cores_are_those_it_may_run_on(cgroup: Path) -> None:
+    assert machine.cores() == 8
+    (cgroup / "cpu.max").write_text("max 100000\n")
+    assert machine.cores() == 8
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1), ("9900000 100000", 8)])
+def test_a_containers_share_counts_in_whole_cores(cgroup: Path, quota: str, cores: int) -> None:
+    (cgroup / "cpu.max").write_text(quota + "\n")
+    assert machine.cores() == cores
+
+
+def test_memory_is_the_machines_or_the_containers(cgroup: Path) -> None:
+    whole = machine.memory_bytes()
+    assert whole > 100_000_000
+    (cgroup / "memory.max").write_text("max\n")
+    assert machine.memory_bytes() == whole
+    (cgroup / "memory.max").write_text("100000000\n")
+    assert machine.memory_bytes() == 100_000_000
