@@ -95,7 +95,7 @@ def _findings(outcome: Outcome) -> str:
     stolen = [run.disturbance.stolen for run in outcome.runs]
     disturbed = f"Strangers kept {spread(others)} cores busy meanwhile, and the machine's host took {spread(stolen)}"
     lines.append(f"- Idle, before it is stopped, takes of one core: {idle}.")
-    lines.append(f"- {disturbed}; {outcome.repeated} runs were repeated because a core had stood still.")
+    lines.append(f"- {disturbed}; {outcome.repeated} runs were repeated because a core had stood still or strangers had been too busy.")
     return "\n".join(lines)
 
 
