@@ -21,8 +21,8 @@ from load_tests.report import spread, write
 from service.engine.device_loop import DeviceLoop
 from service.engine.engine import Engine, EngineLimits
 from service.engine.generation import Generation, Picture, Prompt
-from service.model.images import levels_table
 from service.model.runner import PaliGemmaRunner, RunnerOptions
+from service.model.vision import Normalisation
 from service.observability.metrics import Metrics
 
 PROMPT_TOKENS = 16
@@ -180,7 +180,6 @@ async def through_engine(size: Size, runner: PaliGemmaRunner, wanted: Sequence[G
 
 def generate(model: PaliGemmaForConditionalGeneration, size: Size, side: int, wanted: Sequence[Generation]) -> float:
     """Requests a second of ``generate()`` in batches of 16."""
-    levels = torch.from_numpy(levels_table(1 / 255, 0.5, 0.5)).to(size.device, size.dtype)
     images = (side // 14) ** 2
     began = time.perf_counter()
     for start in range(0, len(wanted), 16):
@@ -189,7 +188,7 @@ def generate(model: PaliGemmaForConditionalGeneration, size: Size, side: int, wa
         pixels = torch.from_numpy(np.stack([np.asarray(each.prompt.picture.pixels) for each in batch])).to(size.device)
         model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), token_type_ids=torch.zeros_like(ids),
-            pixel_values=levels[:, 0][pixels.int()].movedim(-1, 1), max_new_tokens=ANSWER_TOKENS, do_sample=False,
+            pixel_values=(pixels.movedim(-1, 1) / 127.5 - 1).to(size.dtype), max_new_tokens=ANSWER_TOKENS, do_sample=False,
         )  # fmt: skip
     if size.device == "cuda":
         torch.cuda.synchronize()
@@ -203,21 +202,20 @@ def measure(size: Size, compiled: bool) -> None:
     rows = [("matrix product, TFLOP/s", f"{reached[0] / 1e12:.2f}"), ("copy, GB/s", f"{reached[1] / 1e9:.0f}")]
     figures: dict[str, object] = {"operations a second": reached[0], "bytes a second": reached[1], "compile": compiled}
     for side in size.sides:
-        model = build(size, side)
         options = RunnerOptions(slots=max(size.rows), max_text_tokens=PROMPT_TOKENS + 4 * ANSWER_TOKENS, compile=compiled)
         began = time.perf_counter()
-        runner = PaliGemmaRunner(model, levels_table(1 / 255, 0.5, 0.5), options)
+        runner = PaliGemmaRunner(build(size, side), Normalisation(1 / 255, (0.5,) * 3, (0.5,) * 3), options)
         rows.append((f"{side} px, making ready, s", f"{time.perf_counter() - began:.1f}"))
         rows += measure_steps(size, side, runner, reached)
         if side != size.sides[0]:
             continue
-        ours, theirs, pauses = [], [], []
+        model, ours, theirs, pauses = build(size, side), [], [], []
         for _ in range(3):
             wanted = generations(size, side, size.requests)
             took, pause = asyncio.run(through_engine(size, runner, wanted))
             ours.append(len(wanted) / took)
             pauses.append(1000 * pause)
-            theirs.append(generate(model, size, side, wanted[: max(16, len(wanted) // 4)]))
+            theirs.append(generate(model, size, side, generations(size, side, max(16, size.requests // 4))))
         ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
         rows += [
             (f"{side} px, whole engine, {ANSWER_TOKENS} tokens, requests/s", spread(ours)),

@@ -9,8 +9,7 @@ import torch
 from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
 from service.engine.generation import Generation, Picture, Prompt
-from service.model.images import levels_table
-from service.model.vision import pixel_values
+from service.model.vision import Normalisation
 
 SIDE = 56
 IMAGE_TOKENS = 16
@@ -18,7 +17,7 @@ VOCABULARY = 1200
 END_TOKENS = tuple(range(1, 40, 2))
 """Many end tokens, so that answers stop at varied lengths."""
 
-LEVELS = levels_table(1 / 255, 0.5, 0.29)
+NORMALISATION = Normalisation(1 / 255, (0.5,) * 3, (0.29,) * 3)
 """Pixels of noise then have about the deviation 1."""
 
 NEAR_TIE = 1e-4
@@ -79,6 +78,11 @@ def random_generations(count: int, seed: int, longest_prompt: int = 24, most_tok
     return generations
 
 
+def pixel_values(pixels: torch.Tensor, normalisation: Normalisation = NORMALISATION) -> torch.Tensor:
+    """As transformers lays them out: float32 [..., 3, side, side] of uint8 [..., side, side, 3]."""
+    return normalisation(pixels.flatten(-2)).view(pixels.shape).movedim(-1, -3)
+
+
 @dataclass(frozen=True)
 class Reference:
     """What ``generate()`` answers alone: tokens without the end token, and the logits of each step [tokens, vocabulary]."""
@@ -97,7 +101,7 @@ def reference(model: PaliGemmaForConditionalGeneration, generation: Generation, 
     ids = torch.tensor([[image] * count + list(generation.prompt.tokens)])
     output = model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), token_type_ids=torch.zeros_like(ids),
-        pixel_values=pixel_values(pixels, torch.from_numpy(LEVELS))[None], max_new_tokens=generation.max_tokens,
+        pixel_values=pixel_values(pixels)[None].to(model.dtype), max_new_tokens=generation.max_tokens,
         do_sample=False, output_logits=True, return_dict_in_generate=True,
     )  # fmt: skip
     tokens = output.sequences[0, ids.shape[1] :].tolist()

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PaliGemmaForConditionalGeneration
 
 from service.model.attention import attend
 from service.model.key_values import KeyValueTable
-from service.model.linear import Projection, join
+from service.model.linear import ROWS_ROUNDED_TO, Projection, project, project_gated
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +53,25 @@ class Layer:
 
     before_attention: Tensor
     query_key_value: Projection
-    attention_output: nn.Module
+    attention_output: Projection
     after_attention: Tensor | None
     before_feed_forward: Tensor
-    gate_up: Projection
-    activation: nn.Module
-    down: nn.Module
+    gated: Projection
+    down: Projection
     after_feed_forward: Tensor | None
     sliding: bool
 
 
 class Decoder:
-    """The language model of a PaliGemma. Positions count from 1, as transformers' PaliGemma counts them."""
+    """The language model of a PaliGemma, whose own layers are used up. Positions count from 1, as transformers' PaliGemma counts them."""
 
-    def __init__(self, model: PaliGemmaForConditionalGeneration, table: KeyValueTable, most_positions: int) -> None:
+    def __init__(self, model: PaliGemmaForConditionalGeneration, table: KeyValueTable, most_positions: int, pack: bool) -> None:
         text, language_model = model.config.text_config, cast(Any, model.model.language_model)
         gemma2 = text.model_type == "gemma2"
         self._table = table
         self._layers = [
-            _layer(module, gemma2 and text.layer_types[index] == "sliding_attention") for index, module in enumerate(language_model.layers)
+            _layer(module, gemma2 and text.layer_types[index] == "sliding_attention", pack)
+            for index, module in enumerate(language_model.layers)
         ]
         self._norm = _norm_weight(language_model.norm)
         self._epsilon: float = text.rms_norm_eps
@@ -83,7 +83,9 @@ class Decoder:
     def prefill(self, packed: Tensor, spans: Sequence[Span]) -> Tensor:
         """Write the prompts [tokens of all, hidden size] into their slots; hidden states [prompts, hidden size] of their last tokens."""
         lengths = [span.length for span in spans for _ in range(span.rows)]
-        positions = torch.cat([torch.arange(1, length + 1) for length in lengths]).to(packed.device)
+        surplus = -len(packed) % ROWS_ROUNDED_TO
+        packed = F.pad(packed, (0, 0, 0, surplus))
+        positions = torch.cat([torch.arange(1, length + 1) for length in (*lengths, surplus)]).to(packed.device)
         last_tokens = torch.tensor(lengths).cumsum(0).sub(1).to(packed.device)
         rotation = self._cosine[positions], self._sine[positions]
         hidden = packed
@@ -122,17 +124,18 @@ class Decoder:
     def _attend_to_prefixes(self, index: int, spans: Sequence[Span], projected: tuple[Tensor, Tensor, Tensor], one_query: bool) -> Tensor:
         """Keep keys and values; mix [queries of all, heads * dim]. No mask: every token of a prompt sees all of it, the image included."""
         query, key, value = projected
-        mixed, token, first_query = [], 0, 0
+        mixed, token, first_query = query.new_zeros(query.shape[0], self._heads * self._dim), 0, 0
         for span in spans:
             queries = 1 if one_query else span.length
             tokens = slice(token, token + span.rows * span.length)
             keys = key[tokens].view(span.rows, span.length, self._kv_heads, self._dim).transpose(1, 2)
             values = value[tokens].view(span.rows, span.length, self._kv_heads, self._dim).transpose(1, 2)
             self._table.write_prefix(index, span.slot, keys, values)
-            asking = query[first_query : first_query + span.rows * queries].view(span.rows, queries, self._heads, self._dim)
-            mixed.append(attend(asking, keys, values, None, self._scale, self._softcap).view(span.rows * queries, -1))
-            token, first_query = tokens.stop, first_query + span.rows * queries
-        return torch.cat(mixed) if len(mixed) > 1 else mixed[0]
+            asked = slice(first_query, first_query + span.rows * queries)
+            asking = query[asked].view(span.rows, queries, self._heads, self._dim)
+            mixed[asked] = attend(asking, keys, values, None, self._scale, self._softcap).view(span.rows * queries, -1)
+            token, first_query = tokens.stop, asked.stop
+        return mixed
 
     def _finish(self, layer: Layer, hidden: Tensor, mixed: Tensor) -> Tensor:
         """From mixed values to the layer's output [tokens, hidden size]."""
@@ -140,8 +143,7 @@ class Decoder:
         if layer.after_attention is not None:
             attended = self._normalise(attended, layer.after_attention)
         hidden = hidden + attended
-        gate, up = layer.gate_up(self._normalise(hidden, layer.before_feed_forward)).chunk(2, dim=-1)
-        fed: Tensor = layer.down(layer.activation(gate) * up)
+        fed = layer.down(layer.gated(self._normalise(hidden, layer.before_feed_forward)))
         if layer.after_feed_forward is not None:
             fed = self._normalise(fed, layer.after_feed_forward)
         return hidden + fed
@@ -151,18 +153,17 @@ class Decoder:
         return F.rms_norm(hidden.float(), weight.shape, weight, self._epsilon).to(hidden.dtype)
 
 
-def _layer(module: Any, sliding: bool) -> Layer:
+def _layer(module: Any, sliding: bool, pack: bool) -> Layer:
     attention, feed_forward = module.self_attn, module.mlp
     gemma2 = hasattr(module, "pre_feedforward_layernorm")
     return Layer(
         before_attention=_norm_weight(module.input_layernorm),
-        query_key_value=join([attention.q_proj, attention.k_proj, attention.v_proj]),
-        attention_output=attention.o_proj,
+        query_key_value=project([attention.q_proj, attention.k_proj, attention.v_proj], pack),
+        attention_output=project([attention.o_proj], pack),
         after_attention=_norm_weight(module.post_attention_layernorm) if gemma2 else None,
         before_feed_forward=_norm_weight(module.pre_feedforward_layernorm if gemma2 else module.post_attention_layernorm),
-        gate_up=join([feed_forward.gate_proj, feed_forward.up_proj]),
-        activation=feed_forward.act_fn,
-        down=feed_forward.down_proj,
+        gated=project_gated(feed_forward.gate_proj, feed_forward.up_proj, pack),
+        down=project([feed_forward.down_proj], pack),
         after_feed_forward=_norm_weight(module.post_feedforward_layernorm) if gemma2 else None,
         sliding=sliding,
     )

@@ -1,7 +1,6 @@
 """Pictures: from bytes that nobody trusts to the numbers the vision tower expects."""
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,7 +113,7 @@ class ImageReader:
 class PixelFormat:
     """What a checkpoint's image processor makes of a picture.
 
-    ``side`` is the resolution in pixels. The numbers that the model reads follow from the pixels by ``levels_table``.
+    ``side`` is the resolution in pixels. The numbers that the model reads follow from the pixels by ``vision.Normalisation``.
     """
 
     side: int
@@ -123,19 +122,6 @@ class PixelFormat:
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """Squeeze an RGB picture into a square, uint8 [side, side, 3]. Its proportions are lost, as in PaliGemma's training."""
         return np.array(image.resize((self.side, self.side), resample=self.resample))
-
-
-def levels_table(rescale_factor: float, image_mean: float | Sequence[float], image_std: float | Sequence[float]) -> NDArray[np.float32]:
-    """Compute the model's value of each uint8 level, float32 [256, 3], from the settings of a checkpoint's image processor.
-
-    Rescaled in float64, normalised in float32, as transformers' ``rescale`` and ``normalize`` do: any other order differs in the last bit.
-    Where the processor does not rescale or normalise, pass a factor of 1, a mean of 0, a deviation of 1.
-    """
-    levels = (np.arange(256, dtype=np.float64) * rescale_factor).astype(np.float32)
-    mean = np.broadcast_to(np.asarray(image_mean, dtype=np.float32), (CHANNELS,))
-    deviation = np.broadcast_to(np.asarray(image_std, dtype=np.float32), (CHANNELS,))
-    table: NDArray[np.float32] = (levels[:, None] - mean) / deviation
-    return table
 
 
 class _CountedReads(io.BytesIO):

@@ -16,6 +16,7 @@ from transformers.models.paligemma.processing_paligemma import PaliGemmaProcesso
 
 from service.errors import OperatorError
 
+ACTIVATION = "gelu_pytorch_tanh"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MASK_DECODER_FILES = ("mask_decoder.safetensors", "vae-oid.npz")
 
@@ -80,6 +81,7 @@ def open_checkpoint(source: Source) -> Checkpoint:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{source.checkpoint}: the checkpoint cannot be read: {error}") from error
+    _check_activations(config, source.checkpoint)
     if not isinstance(processor, PaliGemmaProcessor):
         raise CheckpointError(f"{source.checkpoint}: its processor is a {type(processor).__name__}, not a PaliGemmaProcessor.")
     found = (folder / name for name in MASK_DECODER_FILES)
@@ -128,6 +130,13 @@ def _folder(source: Source) -> Path:
             f"{source.checkpoint}: cannot be fetched from the hub ({reason}). "
             "A gated checkpoint needs its licence accepted on its page and a token in HF_TOKEN; without a network give a folder."
         ) from error
+
+
+def _check_activations(config: PaliGemmaConfig, name: str) -> None:
+    text = config.text_config
+    asked = {config.vision_config.hidden_act, text.hidden_activation if text.model_type == "gemma2" else text.hidden_act}
+    if asked != {ACTIVATION}:
+        raise CheckpointError(f"{name}: its activation is {' and '.join(sorted(map(str, asked)))}; PaliGemma's is {ACTIVATION}.")
 
 
 def _check_config(folder: Path) -> dict[str, Any]:

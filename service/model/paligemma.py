@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +14,13 @@ from service.engine.device import RunnerFacts
 from service.engine.generation import Picture
 from service.engine.lexicon import Lexicon
 from service.engine.runner import Vocabulary
-from service.model.images import ImageReader, PixelFormat, levels_table
+from service.model.images import ImageReader, PixelFormat
 from service.model.lexicon import build_lexicon
 from service.model.loading import Checkpoint, CheckpointError, Weights, load_model, quiet_progress
 from service.model.mask_decoder import MaskDecoder, load_mask_decoder, paint
 from service.model.prompt_encoder import PromptEncoder
 from service.model.runner import PaliGemmaRunner, RunnerOptions, SlidingWindow
+from service.model.vision import CHANNELS, Normalisation
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,10 @@ class ServingOptions:
         return RunnerOptions(self.slots, self.max_prompt_tokens + self.max_tokens, self.sliding_window, compile=self.compile)
 
 
-def make_runner(weights: Weights, levels: NDArray[np.float32], options: RunnerOptions, threads: Callable[[], int]) -> PaliGemmaRunner:
+def make_runner(weights: Weights, normalisation: Normalisation, options: RunnerOptions, threads: Callable[[], int]) -> PaliGemmaRunner:
     """Load the weights where they are to be run. Errors: CheckpointError."""
     quiet_progress()
-    return PaliGemmaRunner(load_model(weights), levels, options, threads)
+    return PaliGemmaRunner(load_model(weights), normalisation, options, threads)
 
 
 class PaliGemma:
@@ -59,8 +61,7 @@ class PaliGemma:
         self._format = PixelFormat(self.resolution, int(settings.resample))
         self._mask_decoder = None if checkpoint.mask_decoder is None else _mask_decoder(checkpoint.mask_decoder)
         self.paints_masks = self._mask_decoder is not None
-        levels = levels_table(settings.rescale_factor, settings.image_mean, settings.image_std)
-        self.make_runner = partial(make_runner, checkpoint.weights, levels, options.runner())
+        self.make_runner = partial(make_runner, checkpoint.weights, _normalisation(settings), options.runner())
 
     def lexicon(self, facts: RunnerFacts) -> Lexicon:
         """What grammars need to know of the tokens; takes up to half a second."""
@@ -90,3 +91,9 @@ def _mask_decoder(path: Path) -> MaskDecoder:
         return load_mask_decoder(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: the mask decoder cannot be read: {error}") from error
+
+
+def _normalisation(settings: Any) -> Normalisation:
+    """The image processor's; its mean and deviation are one number, or one for each channel."""
+    mean, deviation = (np.broadcast_to(each, CHANNELS).tolist() for each in (settings.image_mean, settings.image_std))
+    return Normalisation(float(settings.rescale_factor), tuple(mean), tuple(deviation))

@@ -10,7 +10,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
 
@@ -19,8 +18,9 @@ from service.engine.runner import Sampled
 from service.model.decoder import Decoder, Span, StepRows
 from service.model.graphs import DecodeGraphs, doubling
 from service.model.key_values import KeyValueTable
+from service.model.linear import project
 from service.model.sampling import Choosing, TokenMasks, choose
-from service.model.vision import VisionEncoder
+from service.model.vision import Normalisation, VisionEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +68,11 @@ class PaliGemmaRunner:
     def __init__(
         self,
         model: PaliGemmaForConditionalGeneration,
-        levels: NDArray[np.float32],
+        normalisation: Normalisation,
         options: RunnerOptions,
         threads: Callable[[], int] = torch.get_num_threads,
     ) -> None:
-        """``levels``: see ``PixelFormat``. ``threads`` tells before each step how many threads it may use on a CPU."""
+        """Uses up ``model``: its layers cannot be called afterwards. ``threads`` tells before each step how many a CPU may use."""
         model.eval()
         text, vision = model.config.text_config, model.config.vision_config
         self._threads, self._threads_used = (threads if text.hidden_size >= NARROW else lambda: 1), 0
@@ -89,9 +89,11 @@ class PaliGemmaRunner:
         row = (text.num_key_value_heads, self._length, text.head_dim)
         self._table = KeyValueTable(text.num_hidden_layers, options.slots, row, self._dtype, self._device)
         with torch.inference_mode():
-            self._vision = VisionEncoder(model, levels)
-            self._decoder = Decoder(model, self._table, self._length)
-        self._embed, self._head = model.get_input_embeddings(), model.lm_head
+            # torch.compile does not look into packed products.
+            pack = not options.compile
+            self._vision = VisionEncoder(model, normalisation, pack)
+            self._decoder = Decoder(model, self._table, self._length, pack)
+            self._embed, self._head = model.get_input_embeddings(), project([model.lm_head], pack)
         self._numbers = torch.arange(max(options.slots, self._length), device=self._device)
         self.vocabulary_size = int(text.vocab_size)
         self._masks = TokenMasks(self.vocabulary_size, self._device)
@@ -177,7 +179,7 @@ class PaliGemmaRunner:
         logits = self._head(hidden)
         if self._softcap is not None:
             logits = torch.tanh(logits / self._softcap) * self._softcap
-        return cast(Tensor, logits)
+        return logits
 
     def _choose(self, logits: Tensor, slots: slice) -> Sampled:
         choosing = self._choosing[slots]

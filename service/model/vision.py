@@ -6,14 +6,35 @@ The weights are those of transformers' modules; the computation is ``SiglipVisio
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PaliGemmaForConditionalGeneration
 
-from service.model.linear import Projection, join
+from service.model.linear import Projection, product, project
+
+CHANNELS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """From a pixel's levels to the numbers that the model reads: the settings of a checkpoint's image processor.
+
+    Where the processor does not rescale or normalise: a factor of 1, a mean of 0, a deviation of 1. The latter two for each channel.
+    """
+
+    factor: float
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+    def __call__(self, levels: Tensor) -> Tensor:
+        """Float32 of uint8 [..., pixels * 3], each pixel's channels side by side: bit for bit transformers' ``pixel_values``.
+
+        Rescaled in float64, normalised in float32, as transformers does: any other order differs in the last bit.
+        """
+        pixels = levels.shape[-1] // CHANNELS
+        mean, deviation = (torch.tensor(each, device=levels.device).repeat(pixels) for each in (self.mean, self.deviation))
+        return levels.double().mul_(self.factor).float().sub_(mean).div_(deviation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,36 +43,38 @@ class VisionLayer:
 
     before_attention: nn.Module
     query_key_value: Projection
-    attention_output: nn.Module
+    attention_output: Projection
     before_feed_forward: nn.Module
-    feed_forward: nn.Module
+    widen: Projection
+    narrow: Projection
 
 
 class VisionEncoder:
-    """Image features [images, image tokens, hidden size] of pixels uint8 [images, side, side, 3].
+    """Image features [images, image tokens, hidden size] of pixels uint8 [images, side, side, 3]. The model's own layers are used up.
 
-    Pixels travel as they are and become numbers here: ``levels`` [256, 3] is the value of each level in each channel.
+    Pixels travel as they are and become numbers here. ``pack``: see ``project``.
     """
 
-    def __init__(self, model: PaliGemmaForConditionalGeneration, levels: NDArray[np.float32]) -> None:
-        self._levels = torch.from_numpy(levels).to(model.device, model.dtype)
+    def __init__(self, model: PaliGemmaForConditionalGeneration, normalisation: Normalisation, pack: bool) -> None:
+        self._normalisation = normalisation
+        self._dtype = model.dtype
         tower: Any = model.model.vision_tower
         # transformers 5.17 has one module more around the tower's parts.
         tower = getattr(tower, "vision_model", tower)
-        self._patches: nn.Module = tower.embeddings.patch_embedding
-        self._positions: nn.Embedding = tower.embeddings.position_embedding
+        self._patches, self._patch_side = _patches(tower.embeddings.patch_embedding, pack)
+        self._positions: Tensor = tower.embeddings.position_embedding.weight
         self._heads: int = model.config.vision_config.num_attention_heads
-        self._layers = [_layer(each) for each in tower.encoder.layers]
+        self._layers = [_layer(each, pack) for each in tower.encoder.layers]
         self._after: nn.Module = tower.post_layernorm
-        self._projector: nn.Module = model.model.multi_modal_projector
+        self._projector = project([model.model.multi_modal_projector.linear], pack)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """See the class."""
-        hidden = self._patches(pixel_values(pixels, self._levels)).flatten(2).transpose(1, 2) + self._positions.weight
+        values = self._normalisation(cut(pixels, self._patch_side)).to(self._dtype)
+        hidden = self._patches(values) + self._positions
         for layer in self._layers:
             hidden = self._through(layer, hidden)
-        projected: Tensor = self._projector(self._after(hidden))
-        return projected
+        return self._projector(self._after(hidden))
 
     def _through(self, layer: VisionLayer, hidden: Tensor) -> Tensor:
         """One layer, [images, image tokens, width]."""
@@ -60,21 +83,31 @@ class VisionEncoder:
         query, key, value = joined.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(images, tokens, width)
         hidden = hidden + layer.attention_output(mixed)
-        fed: Tensor = layer.feed_forward(layer.before_feed_forward(hidden))
-        return hidden + fed
+        return hidden + layer.narrow(layer.widen(layer.before_feed_forward(hidden)))
 
 
-def pixel_values(pixels: Tensor, levels: Tensor) -> Tensor:
-    """Turn uint8 [..., side, side, 3] into [..., 3, side, side]: transformers' ``pixel_values``, bit for bit where levels are float32."""
-    return torch.stack([levels[:, channel][pixels[..., channel].int()] for channel in range(pixels.shape[-1])], dim=-3)
+def cut(pixels: Tensor, side: int) -> Tensor:
+    """Turn [images, height, width, 3] into patches [images, patches, side * side * 3], row by row from the upper left."""
+    images, height, width, _ = pixels.shape
+    rows, columns = height // side, width // side
+    cut_up = pixels[:, : rows * side, : columns * side].reshape(images, rows, side, columns, side * CHANNELS)
+    return cut_up.transpose(2, 3).reshape(images, rows * columns, side * side * CHANNELS)
 
 
-def _layer(module: Any) -> VisionLayer:
+def _patches(convolution: Any, pack: bool) -> tuple[Projection, int]:
+    """The patch embedding as a product of cut patches, and a patch's side in pixels."""
+    weight = convolution.weight.detach()
+    flat = weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1).contiguous()
+    return product(flat, convolution.bias, pack), int(weight.shape[-1])
+
+
+def _layer(module: Any, pack: bool) -> VisionLayer:
     attention = module.self_attn
     return VisionLayer(
         before_attention=module.layer_norm1,
-        query_key_value=join([attention.q_proj, attention.k_proj, attention.v_proj]),
-        attention_output=attention.out_proj,
+        query_key_value=project([attention.q_proj, attention.k_proj, attention.v_proj], pack),
+        attention_output=project([attention.out_proj], pack),
         before_feed_forward=module.layer_norm2,
-        feed_forward=module.mlp,
+        widen=project([module.mlp.fc1], pack, gelu=True),
+        narrow=project([module.mlp.fc2], pack),
     )

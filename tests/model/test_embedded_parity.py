@@ -13,12 +13,12 @@ import service.demo
 from service.demo.questions import ANSWER_KINDS, answer, detect, read, region, segment
 from service.demo.scenes import SceneKind, draw_scene, make_scene
 from service.engine.generation import Generation, Prompt
-from service.model.images import ImageLimits, ImageReader, levels_table
+from service.model.images import ImageLimits, ImageReader
 from service.model.loading import Source, open_checkpoint
 from service.model.paligemma import PaliGemma, ServingOptions
-from service.model.vision import pixel_values
+from service.model.vision import Normalisation
 from tests.model.test_runner_parity import assert_same, run
-from tests.random_models import Reference
+from tests.random_models import Reference, pixel_values
 
 DEMO = Path(service.demo.__file__).parent / "checkpoints" / "shapes-224"
 REQUESTS = 200
@@ -54,7 +54,7 @@ def test_200_requests_equal_generate_one_by_one(reference_model: PaliGemmaForCon
     )
     runner = ours.make_runner(torch.get_num_threads)
     vision = processor.image_processor
-    levels = torch.from_numpy(levels_table(vision.rescale_factor, vision.image_mean, vision.image_std))
+    normalisation = Normalisation(vision.rescale_factor, tuple(vision.image_mean), tuple(vision.image_std))
     generations, references = [], []
     for data, prompt in asks():
         inputs = processor(images=Image.open(BytesIO(data)).convert("RGB"), text=f"<image>{prompt}", return_tensors="pt")
@@ -62,7 +62,7 @@ def test_200_requests_equal_generate_one_by_one(reference_model: PaliGemmaForCon
         images = runner.image_tokens
         assert tuple(inputs["input_ids"][0, images:].tolist()) == prepared.tokens
         pixels = torch.from_numpy(np.asarray(prepared.picture.pixels))
-        assert torch.equal(inputs["pixel_values"][0], pixel_values(pixels, levels))
+        assert torch.equal(inputs["pixel_values"][0], pixel_values(pixels, normalisation))
         generations.append(Generation(prepared, max_tokens=96))
         output = reference_model.generate(**inputs, max_new_tokens=96, do_sample=False, output_logits=True, return_dict_in_generate=True)
         tokens = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()

@@ -18,8 +18,9 @@ from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 from transformers import SiglipImageProcessorPil
 
 from service.errors import ImageTooLarge, InvalidImage
-from service.model.images import FORMATS, ImageLimits, ImageReader, PixelFormat, levels_table
-from service.model.vision import pixel_values
+from service.model.images import FORMATS, ImageLimits, ImageReader, PixelFormat
+from service.model.vision import Normalisation
+from tests.random_models import pixel_values
 
 LEAKS = re.compile(r"0x[0-9a-f]{4,}|BytesIO|Traceback|/site-packages/|PIL\b|<_io")
 ORIENTATION = 0x0112
@@ -104,12 +105,12 @@ def lays_transparency_on_white() -> bool:
 
 
 HALF = PixelFormat(side=32)
-LEVELS = levels_table(1 / 255, [0.5] * 3, [0.5] * 3)
+HALVES = Normalisation(1 / 255, (0.5,) * 3, (0.5,) * 3)
 
 
-def values(pixels: NDArray[np.uint8], levels: NDArray[np.float32] = LEVELS) -> NDArray[np.float32]:
+def values(pixels: NDArray[np.uint8], normalisation: Normalisation = HALVES) -> NDArray[np.float32]:
     """What the vision tower reads."""
-    return np.asarray(pixel_values(torch.from_numpy(pixels), torch.from_numpy(levels)))
+    return np.asarray(pixel_values(torch.from_numpy(pixels), normalisation))
 
 
 # --- equal to transformers ---
@@ -173,14 +174,13 @@ def test_random_pictures_equal_transformers(mode: str, size: tuple[int, int], si
         (0.0173, [0.1, 0.2, 0.3], [0.7, 0.8, 0.9]),
     ],
 )
-def test_the_table_of_levels_equals_the_processor_with_any_settings(factor: float, mean: list[float], deviation: list[float]) -> None:
+def test_every_level_equals_the_processors_with_any_settings(factor: float, mean: list[float], deviation: list[float]) -> None:
     ramp = np.stack([np.arange(256, dtype=np.uint8).reshape(16, 16)] * 3, axis=-1)
     processor = SiglipImageProcessorPil(size={"height": 16, "width": 16}, rescale_factor=factor, image_mean=mean, image_std=deviation)
     expected = processor(Image.fromarray(ramp), return_tensors="np")["pixel_values"][0]
-    table = levels_table(factor, mean, deviation)
-    assert table.shape == (256, 3)
-    assert table.dtype == np.float32
-    assert np.array_equal(values(ramp, table), expected)
+    ours = values(ramp, Normalisation(factor, (mean[0], mean[1], mean[2]), (deviation[0], deviation[1], deviation[2])))
+    assert ours.dtype == np.float32
+    assert np.array_equal(ours, expected)
 
 
 def test_values_take_a_batch() -> None:

@@ -46,6 +46,14 @@ def test_every_precision_answers(dtype: str) -> None:
     assert 0 < runner.decode(range(1)).probabilities[0] <= 1
 
 
+@pytest.mark.parametrize(("part", "name"), [("text_config", "hidden_act"), ("vision_config", "hidden_act")])
+def test_an_activation_that_is_not_paligemmas_is_refused(folder: Path, part: str, name: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config[part][name] = "relu"
+    (folder / "config.json").write_text(json.dumps(config))
+    refuse(folder, "its activation is gelu_pytorch_tanh and relu; PaliGemma's is gelu_pytorch_tanh")
+
+
 def test_a_checkpoint_without_mask_decoder_paints_none(folder: Path) -> None:
     (folder / "mask_decoder.safetensors").unlink()
     model = PaliGemma(open_checkpoint(Source(str(folder), device="cpu")), ServingOptions(1, 64, 16), ImageReader(ImageLimits()))

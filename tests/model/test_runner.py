@@ -7,19 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import service.demo
 from service.engine.generation import GREEDY, Generation, Prompt
 from service.model import runner as runner_module
 from service.model.images import ImageLimits, ImageReader
-from service.model.linear import join
 from service.model.loading import Source, open_checkpoint
 from service.model.paligemma import PaliGemma, ServingOptions
 from service.model.runner import PaliGemmaRunner, RunnerOptions
 from service.model.sampling import Choosing, TokenMasks, choose
 from tests.model.test_runner_parity import run
-from tests.random_models import END_TOKENS, LEVELS, random_generations, random_model, reference
+from tests.random_models import END_TOKENS, NORMALISATION, random_generations, random_model, reference
 
 DEMO = Path(service.demo.__file__).parent / "checkpoints" / "shapes-224"
 SAMPLE = Path(service.demo.__file__).parent / "samples" / "scene.png"
@@ -59,7 +58,7 @@ def test_bfloat16_is_as_near_to_float32_as_transformers_is(paligemma2: bool, mon
     rough_model = random_model(paligemma2).to(torch.bfloat16)
     theirs = error_of(torch.cat([reference(rough_model, each, END_TOKENS).logits for each in generations]).float(), exact)
     seen = watched(monkeypatch)
-    runner = PaliGemmaRunner(rough_model, LEVELS, RunnerOptions(slots=30, max_text_tokens=80))
+    runner = PaliGemmaRunner(rough_model, NORMALISATION, RunnerOptions(slots=30, max_text_tokens=80))
     runner.prefill(encoded(runner, generations), 0)
     ours = error_of(seen[0], exact)
     print(f"parity bfloat16, random model: error {ours:.4f} of the logits' scale, transformers' {theirs:.4f}")
@@ -126,7 +125,7 @@ def test_a_step_asked_for_again_after_a_failure_gives_what_it_would_have_given(m
 
 
 def small_runner(compiled: bool = False) -> PaliGemmaRunner:
-    return PaliGemmaRunner(random_model(False), LEVELS, RunnerOptions(slots=3, max_text_tokens=80, compile=compiled))
+    return PaliGemmaRunner(random_model(False), NORMALISATION, RunnerOptions(slots=3, max_text_tokens=80, compile=compiled))
 
 
 def test_a_compiled_step_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,29 +151,9 @@ def test_narrow_models_take_one_thread_and_wide_ones_their_share() -> None:
         asked.append(1)
         return 1
 
-    runner = PaliGemmaRunner(random_model(False), LEVELS, RunnerOptions(slots=1, max_text_tokens=80), share)
+    runner = PaliGemmaRunner(random_model(False), NORMALISATION, RunnerOptions(slots=1, max_text_tokens=80), share)
     runner.prefill(encoded(runner, random_generations(1, seed=2)), 0)
     assert not asked
-
-
-def test_joined_layers_are_one_product_and_share_their_memory() -> None:
-    layers = [nn.Linear(8, 4), nn.Linear(8, 6)]
-    hidden = torch.randn(3, 8)
-    wanted = torch.cat([layer(hidden) for layer in layers], dim=-1)
-    joined = join(layers)
-    assert torch.allclose(joined(hidden), wanted, atol=1e-6)
-    assert layers[0].weight.untyped_storage().data_ptr() == layers[1].weight.untyped_storage().data_ptr()
-    assert torch.allclose(layers[1](hidden), wanted[:, 4:], atol=1e-6)
-
-
-def test_layers_of_another_kind_are_called_as_they_are() -> None:
-    class Doubled(nn.Linear):
-        def forward(self, hidden: Tensor) -> Tensor:
-            return 2 * super().forward(hidden)
-
-    layers = [nn.Linear(8, 4, bias=False), Doubled(8, 6, bias=False)]
-    hidden = torch.randn(3, 8)
-    assert torch.equal(join(layers)(hidden), torch.cat([layers[0](hidden), layers[1](hidden)], dim=-1))
 
 
 def test_choosing_starts_greedy() -> None:
@@ -188,7 +167,7 @@ def test_decode_graphs_give_the_same_as_single_launches(paligemma2: bool) -> Non
     answers = []
     for graphs in (True, False):
         model = random_model(paligemma2).to("cuda")
-        runner = PaliGemmaRunner(model, LEVELS, RunnerOptions(slots=8, max_text_tokens=80, graphs=graphs))
+        runner = PaliGemmaRunner(model, NORMALISATION, RunnerOptions(slots=8, max_text_tokens=80, graphs=graphs))
         assert (runner._graphs is not None) == graphs
         answers.append([each.tokens for each in run(runner, [replace(each) for each in generations], seed=3)])
     assert sum(one == other for one, other in zip(*answers, strict=True)) >= 59
