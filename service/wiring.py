@@ -51,7 +51,7 @@ class StepPolicy:
 
 ON_ACCELERATOR = StepPolicy(slots=64, prefill_tokens=2048)
 """A step costs the same for few rows and for many; about 12 ms of prefill on an H100 at 224 pixels."""
-ON_CPU = StepPolicy(slots=6, prefill_tokens=512)
+ON_CPU = StepPolicy(slots=10, prefill_tokens=512)
 """Every row costs its own time: who waits for a slot loses nothing, and who holds one is done sooner."""
 
 

@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Self
 
 from service.engine.generation import FinishReason, Generated
@@ -46,11 +47,10 @@ class Scheduler:
 
     A prefill takes at most ``prefill_tokens`` tokens (but at least one prompt), and no two prefills follow one another while others decode:
     so the ones who are writing never wait longer than one bounded prefill for their next token. Prompts that come one by one while others
-    decode are gathered for a few steps, because a prefill of four costs little more than one of one.
+    decode are gathered for a few steps, until they fill a prefill, because a full one costs less for each of them.
     """
 
-    GATHERED = 4
-    PATIENCE = 3
+    PATIENCE = 6
     """Decode steps for which a prompt waits for others at most."""
 
     def __init__(self, slots: int, image_tokens: int, end_tokens: frozenset[int], prefill_tokens: int) -> None:
@@ -131,13 +131,21 @@ class Scheduler:
         joining = min(len(self._waiting), self._table.free)
         if not joining or not self._table.live:
             return joining > 0
-        return self._decodes >= self.PATIENCE or (self._decodes > 0 and joining >= self.GATHERED)
+        return self._decodes >= self.PATIENCE or (self._decodes > 0 and self._fills_a_prefill(joining))
+
+    def _fills_a_prefill(self, joining: int) -> bool:
+        """Whether one more prompt would be too many beside the first ``joining``."""
+        tokens = sum(self._tokens(request) for request in islice(self._waiting, joining))
+        return tokens + self._image_tokens >= self._prefill_tokens
+
+    def _tokens(self, request: Request) -> int:
+        return self._image_tokens + len(request.generation.prompt.tokens)
 
     def _admit(self) -> list[Request]:
         requests: list[Request] = []
         tokens = 0
         while self._waiting and len(requests) < self._table.free:
-            tokens += self._image_tokens + len(self._waiting[0].generation.prompt.tokens)
+            tokens += self._tokens(self._waiting[0])
             if requests and tokens > self._prefill_tokens:
                 break
             request = self._waiting.popleft()

@@ -67,6 +67,23 @@ def test_decodes_come_between_two_prefills() -> None:
     assert phases == [Prefill, Decode, Prefill, Decode, Prefill]
 
 
+def test_prompts_that_do_not_fill_a_prefill_wait_a_few_steps_for_others() -> None:
+    line = scheduler(slots=5, prefill_tokens=18)  # three prompts of 4 + 2 tokens
+    phases, patient = [], Scheduler.PATIENCE
+    line.add(request())
+    for step in range(patient + 4):
+        if step in (1, patient + 2, patient + 3):
+            line.add(request())
+        if step == patient + 3:
+            line.add(request())
+        batch = line.next_batch()
+        assert batch is not None
+        phases.append((type(batch), len(batch.requests)))
+        line.record(batch, sampled(batch), 0.0)
+        line.retire(0.0)
+    assert phases == [(Prefill, 1)] + [(Decode, 1)] * patient + [(Prefill, 1), (Decode, 2), (Prefill, 3)]
+
+
 def test_the_end_token_is_not_part_of_the_answer() -> None:
     line, one = scheduler(), request()
     line.add(one)
