@@ -90,11 +90,10 @@ def load_settings(config: Path | None, flags: Mapping[str, Any], environ: Mappin
 
 
 def print_config(settings: Settings) -> str:
-    """The settings as TOML."""
-    lines = [f"{key} = {_toml(value)}" for key, value in settings.model_dump().items() if key != "instances"]
+    """The settings as TOML. What is decided at the start where it is not given, is not there."""
+    lines = _lines(settings.model_dump(exclude={"instances"}))
     for instance in settings.instances:
-        lines += ["", "[[instances]]"]
-        lines += [f"{key} = {_toml(value)}" for key, value in instance.model_dump().items() if value is not None]
+        lines += ["", "[[instances]]", *_lines(instance.model_dump())]
     return "\n".join(lines)
 
 
@@ -138,6 +137,10 @@ def _check_key(origin: str, key: str, shown: str = "") -> None:
 def _nearest(key: str, known: Mapping[str, object]) -> str:
     near = difflib.get_close_matches(key, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
+
+
+def _lines(values: Mapping[str, object]) -> list[str]:
+    return [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
 
 
 def _toml(value: object) -> str:

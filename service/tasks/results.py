@@ -107,7 +107,10 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What every task answers. ``text`` is the raw output; ``score`` its mean token probability, 0..1."""
+    """What every task answers. ``text`` is the raw output; ``score`` its mean token probability, 0..1.
+
+    ``tokens`` are the ids of ``text`` without the end token, ``probabilities`` theirs in the unscaled, unmasked distribution.
+    """
 
     model: str
     task: str
@@ -118,6 +121,8 @@ class Answer:
     image: ImageSize
     usage: Usage
     timings: Timings
+    tokens: tuple[int, ...] = ()
+    probabilities: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

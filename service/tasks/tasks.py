@@ -224,4 +224,6 @@ def _answer(ask: _Ask, prefix: str, run: tuple[Instance, Prompt, Generated], sec
         image=ImageSize(*prompt.picture.size),
         usage=Usage(instance.model.image_tokens, len(prompt.tokens), len(generated.tokens)),
         timings=Timings(*(1000 * each for each in (times.queue, preprocess, times.vision, times.prefill, times.decode, total))),
+        tokens=generated.tokens,
+        probabilities=generated.probabilities,
     )

@@ -140,6 +140,8 @@ def test_the_answer_tells_all_about_itself() -> None:
     result, _ = run(lambda tasks: tasks.caption(PICTURE, Options()), script=(LABEL, SEPARATOR))
     answer = result.answer
     assert (answer.model, answer.task, answer.text, answer.finish_reason, answer.score) == ("fake", "caption", " cat ;", "stop", 0.5)
+    assert len(answer.tokens) == answer.usage.completion_tokens
+    assert answer.probabilities == (0.5,) * len(answer.tokens)
     assert (answer.image.width, answer.image.height) == (64, 48)
     assert (answer.usage.image_tokens, answer.usage.prompt_tokens, answer.usage.completion_tokens) == (4, 2, 2)
     timings = answer.timings
