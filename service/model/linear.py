@@ -13,6 +13,8 @@ Projection = Callable[[Tensor], Tensor]
 
 PACKED_FOR = 64
 """Rows for which oneDNN chooses the layout of a packed weight: measured the best, or near it, from 1 row to 500."""
+SMALL, FEW_ROWS = 400_000, 2
+"""A weight of so few numbers is kept unpacked too: calling oneDNN takes longer than multiplying so many rows with it."""
 ROWS_ROUNDED_TO = 16
 """Batches of other sizes are padded to this, because oneDNN prepares each number of rows anew, in about a millisecond for each layer."""
 
@@ -41,13 +43,18 @@ def project(layers: Sequence[nn.Module], pack: bool, gelu: bool = False) -> Proj
 
 def product(weight: Tensor, bias: Tensor | None, pack: bool, gelu: bool = False) -> Projection:
     """The layer of ``weight`` [width out, width in]; see ``project``."""
-    if pack and packs(weight):
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_FOR)
-        fused: tuple[str, list[float], str] = ("gelu", [], "tanh") if gelu else ("none", [], "")
-        return lambda hidden: cast(Tensor, torch.ops.mkldnn._linear_pointwise(hidden, packed, bias, *fused))
-    if gelu:
-        return lambda hidden: F.gelu(F.linear(hidden, weight, bias), approximate="tanh")
-    return lambda hidden: F.linear(hidden, weight, bias)
+    if not pack or not packs(weight):
+        return _unpacked(weight, bias, gelu)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_FOR)
+    fused: tuple[str, list[float], str] = ("gelu", [], "tanh") if gelu else ("none", [], "")
+
+    def many(hidden: Tensor) -> Tensor:
+        return cast(Tensor, torch.ops.mkldnn._linear_pointwise(hidden, packed, bias, *fused))
+
+    if weight.numel() > SMALL:
+        return many
+    few, most = _unpacked(weight, bias, gelu), FEW_ROWS * weight.shape[1]
+    return lambda hidden: few(hidden) if hidden.numel() <= most else many(hidden)
 
 
 def project_gated(gate: nn.Module, up: nn.Module, pack: bool) -> Projection:
@@ -62,6 +69,12 @@ def project_gated(gate: nn.Module, up: nn.Module, pack: bool) -> Projection:
         return F.gelu(activated, approximate="tanh") * factor
 
     return multiplied
+
+
+def _unpacked(weight: Tensor, bias: Tensor | None, gelu: bool) -> Projection:
+    if gelu:
+        return lambda hidden: F.gelu(F.linear(hidden, weight, bias), approximate="tanh")
+    return lambda hidden: F.linear(hidden, weight, bias)
 
 
 def packs(weight: Tensor) -> bool:
