@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c '
 BIN := .venv/bin
 OPENAPI := service/transports/rest/openapi.json
 
-.PHONY: demo test check lint types imports generated generate format parity bench-rivals bench-front-end bench-gpu bench-strict bench-scaled-decoding evaluate clean
+.PHONY: demo test check lint types imports generated generate format parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-scaled-decoding evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -45,6 +45,9 @@ bench-front-end: .venv/bench ## processor time of a REST request and of a step, 
 
 bench-gpu: .venv/bench ## full-size PaliGemma on a CUDA device against its limits and generate(): less than 9 minutes
 	$(BIN)/python -m load_tests.accelerator
+
+bench-profile: .venv/bench ## where the time of a request goes
+	$(BIN)/python -m load_tests.where_time_goes
 
 bench-strict: .venv/bench ## what constrained decoding costs a step
 	$(BIN)/python -m load_tests.strict_cost

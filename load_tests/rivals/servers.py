@@ -37,6 +37,11 @@ class Server:
                 cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
+    @property
+    def group(self) -> int:
+        """The process group."""
+        return self._process.pid
+
     def wait_until_ready(self) -> None:
         """Errors: RuntimeError, with the end of the log, where the server does not come up."""
         limit = time.monotonic() + START_SECONDS
