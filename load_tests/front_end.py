@@ -27,6 +27,7 @@ from service.engine.device_loop import DeviceLoop
 from service.engine.engine import Engine, EngineLimits
 from service.engine.runner import Sampled
 from service.engine.vision_cache import VisionCache
+from service.errors import ImageUrlForbidden
 from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance
@@ -67,6 +68,10 @@ class Service:
     def model(self, name: str) -> ModelDescription:
         """See ``ports.Service``."""
         return self.catalogue.named(name).description
+
+    async def fetch_image(self, url: str) -> bytes:
+        """See ``ports.Service``."""
+        raise ImageUrlForbidden(url)
 
     def alive(self) -> bool:
         """See ``ports.Service``."""

@@ -60,7 +60,11 @@ class PromptTooLong(PaliServeError):
 
 
 class ImageUrlForbidden(PaliServeError):
-    """The image was given as a URL, and fetching URLs is not allowed."""
+    """The image was given as a URL, and fetching this one, or any, is not allowed."""
+
+
+class ImageUrlFailed(PaliServeError):
+    """The image's URL is none, or did not give an image."""
 
 
 class ModelNotFound(PaliServeError):

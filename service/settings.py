@@ -7,7 +7,7 @@ import tomllib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
@@ -16,6 +16,10 @@ from service.errors import OperatorError
 PREFIX = "PALISERVE_"
 SERVICE_LINK = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 """What Kubernetes puts into the environment for a Service called paliserve, or paliserve-and-more, without the prefix."""
+
+
+HostName = Annotated[str, Field(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[?[0-9A-Fa-f:]+\]?)(:\d{1,5})?$")]
+"""See ``FetchLimits``."""
 
 
 class SettingsError(OperatorError):
@@ -53,12 +57,22 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_image_bytes: int = Field(default=20_000_000, ge=1)
     max_image_pixels: int = Field(default=64_000_000, ge=1)
+    image_url_hosts: tuple[HostName, ...] = ()
+    image_url_http: bool = False
+    image_url_private: bool = False
+    image_url_seconds: float = Field(default=10.0, gt=0, le=300, allow_inf_nan=False)
     max_queue: int = Field(default=256, ge=1)
     default_timeout_seconds: float = Field(default=60.0, gt=0, le=3600, allow_inf_nan=False)
     device: str = "auto"
     threads: int = Field(default=0, ge=0, le=1024)
     workers: int | None = Field(default=None, ge=0, le=1024)
     instances: tuple[InstanceSettings, ...] = ()
+
+    @field_validator("image_url_hosts", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        """An environment variable holds them with commas between."""
+        return [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
 
     @field_validator("instances")
     @classmethod

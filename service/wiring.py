@@ -19,6 +19,7 @@ from service.engine.engine import Engine, EngineLimits
 from service.engine.vision_cache import VisionCache
 from service.engine.workers import Workers
 from service.errors import Draining
+from service.fetching import FetchLimits, ImageFetcher
 from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance, warm_up
@@ -62,6 +63,15 @@ class PaliServe:
         """Loads every instance; takes as long as that takes. Errors: CheckpointError."""
         self.metrics = metrics
         self.draining = False
+        self._fetcher = ImageFetcher(
+            FetchLimits(
+                settings.image_url_hosts,
+                settings.image_url_http,
+                settings.image_url_private,
+                settings.image_url_seconds,
+                settings.max_image_bytes,
+            )
+        )
         threads = settings.threads or cores()
         # Where the models run elsewhere, only mask decoders compute here, several at once.
         set_threads(threads if settings.workers == 0 else 1)
@@ -97,6 +107,7 @@ class PaliServe:
         for device in self._devices.values():
             await asyncio.to_thread(device.stop)
         self._workers.shutdown()
+        await self._fetcher.close()
 
     def models(self) -> Sequence[ModelDescription]:
         """What is served, the default first."""
@@ -105,6 +116,10 @@ class PaliServe:
     def model(self, name: str) -> ModelDescription:
         """Errors: ModelNotFound."""
         return self.catalogue.named(name).description
+
+    async def fetch_image(self, url: str) -> bytes:
+        """See ``ImageFetcher``."""
+        return await self._fetcher.fetch(url)
 
     def alive(self) -> bool:
         """Whether every device works and none is stuck in a step."""

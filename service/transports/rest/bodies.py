@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from starlette.types import Message, Receive
 from service.errors import (
     FieldProblem,
     ImageTooLarge,
-    ImageUrlForbidden,
     InvalidRequest,
     MalformedBody,
     RequestTooLarge,
@@ -57,16 +56,20 @@ class Body:
     from_form: bool
 
 
-async def read_body(request: Request, max_image_bytes: int) -> Body:
+Fetch = Callable[[str], Awaitable[bytes]]
+"""Gives the bytes at a URL: see ``Service.fetch_image``."""
+
+
+async def read_body(request: Request, max_image_bytes: int, fetch: Fetch) -> Body:
     """Read JSON or multipart.
 
-    Errors: MalformedBody, UnsupportedMediaType, RequestTooLarge, ImageTooLarge, ImageUrlForbidden, InvalidRequest.
+    Errors: MalformedBody, UnsupportedMediaType, RequestTooLarge, ImageTooLarge, ImageUrlForbidden, ImageUrlFailed, InvalidRequest.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         # Twice what an image may have, so that one somewhat too large is told so, by name.
         most = 2 * max_image_bytes * 4 // 3 + OVERHEAD
-        return await _from_json(_limited(request, most, RequestTooLarge), max_image_bytes)
+        return await _from_json(_limited(request, most, RequestTooLarge), max_image_bytes, fetch)
     if kind == "multipart/form-data":
         # A form that large can only be so by its file: other fields are cut off long before.
         return await _from_form(_limited(request, max_image_bytes + OVERHEAD, ImageTooLarge), max_image_bytes)
@@ -93,7 +96,7 @@ def _limited(request: Request, most: int, error: type[ImageTooLarge] | type[Requ
     return Request(request.scope, receive)
 
 
-async def _from_json(request: Request, max_image_bytes: int) -> Body:
+async def _from_json(request: Request, max_image_bytes: int, fetch: Fetch) -> Body:
     try:
         raw = await request.body()
     except ClientDisconnect:
@@ -110,7 +113,7 @@ async def _from_json(request: Request, max_image_bytes: int) -> Body:
     image = fields.pop("image", None)
     if not isinstance(image, str):
         raise _bad_image("the picture is needed here, as a data URL or as base64")
-    return Body(await _decoded(image, max_image_bytes), fields, from_form=False)
+    return Body(await decoded_image(image, max_image_bytes, fetch), fields, from_form=False)
 
 
 def _check_breadth(raw: bytes) -> None:
@@ -121,9 +124,10 @@ def _check_breadth(raw: bytes) -> None:
         raise MalformedBody(f"The body holds more than {MOST_VALUES} lists and objects within one another.")
 
 
-async def _decoded(image: str, max_image_bytes: int) -> bytes:
+async def decoded_image(image: str, max_image_bytes: int, fetch: Fetch) -> bytes:
+    """The picture that a string stands for: a URL, a data URL, or base64. Errors: those of ``read_body``."""
     if image[:8].lower().startswith(("http://", "https://")):
-        raise ImageUrlForbidden("Images are not fetched from URLs here: send the picture itself, as base64 or as a multipart file.")
+        return await fetch(image)
     too_large = ImageTooLarge(f"The image has more than {max_image_bytes} bytes, which is the most that is taken.")
     head = _DATA_URL.match(image)
     start = head.end() if head else 0

@@ -81,7 +81,15 @@ def _bodies(task: str, schemas: dict[str, Any]) -> dict[str, Any]:
     fields = schemas.pop(model.__name__)
     content = {}
     for kind, name, image in (
-        ("application/json", model.__name__, {"type": "string", "format": "byte", "description": "Base64, or a data URL of it."}),
+        (
+            "application/json",
+            model.__name__,
+            {
+                "type": "string",
+                "format": "byte",
+                "description": "Base64, a data URL of it, or an https URL where the operator allows its host.",
+            },
+        ),
         ("multipart/form-data", model.__name__.replace("Request", "Form"), {"type": "string", "format": "binary"}),
     ):
         required = ["image", *fields.get("required", [])]

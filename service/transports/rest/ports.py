@@ -25,6 +25,10 @@ class Service(Protocol):
         """Whether the process can still make progress."""
         ...
 
+    async def fetch_image(self, url: str) -> bytes:
+        """What a URL gives, where URLs are allowed. Errors: ImageUrlForbidden, ImageUrlFailed, ImageTooLarge."""
+        ...
+
     def ready(self) -> None:
         """Return where new requests are taken. Errors: Draining, ModelNotReady."""
         ...

@@ -37,6 +37,7 @@ TABLE: dict[type[errors.PaliServeError], Code] = {
     errors.RequestTooLarge: Code(413, "request_too_large", "The request is too large"),
     errors.PromptTooLong: Code(422, "prompt_too_long", "The prompt is too long"),
     errors.ImageUrlForbidden: Code(403, "image_url_forbidden", "Image URLs are not allowed"),
+    errors.ImageUrlFailed: Code(422, "image_url_failed", "The image URL gave no image"),
     errors.ModelNotFound: Code(404, "model_not_found", "There is no such model"),
     errors.AdapterNotFound: Code(404, "adapter_not_found", "There is no such adapter"),
     errors.Overloaded: Code(503, "overloaded", "The service is overloaded"),

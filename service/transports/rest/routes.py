@@ -28,7 +28,7 @@ def task_routes(service: Service, max_image_bytes: int) -> APIRouter:
         visit = visit_of(request)
         visit.task = request.scope["route"].name
         service.ready()
-        body = await read_body(request, max_image_bytes)
+        body = await read_body(request, max_image_bytes, service.fetch_image)
         try:
             # A form's values are text; JSON's types mean what they say.
             fields = schema.model_validate(body.fields, strict=None if body.from_form else True)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import httpx
 from fastapi import FastAPI
 
-from service.errors import ModelNotFound, PaliServeError
+from service.errors import ImageUrlForbidden, ModelNotFound, PaliServeError
 from service.instances.description import ModelDescription
 from service.observability.metrics import Metrics
 from service.tasks.prompts import CaptionStyle
@@ -96,6 +96,8 @@ class FakeService:
         self.fake = FakeTasks()
         self.refusal: PaliServeError | None = None
         self.lives = True
+        self.fetched: list[str] = []
+        self.at_url: bytes | Exception = ImageUrlForbidden("No URLs here.")
 
     @property
     def tasks(self) -> Tasks:
@@ -111,6 +113,12 @@ class FakeService:
 
     def alive(self) -> bool:
         return self.lives
+
+    async def fetch_image(self, url: str) -> bytes:
+        self.fetched.append(url)
+        if isinstance(self.at_url, Exception):
+            raise self.at_url
+        return self.at_url
 
     def ready(self) -> None:
         if self.refusal:

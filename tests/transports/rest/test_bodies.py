@@ -285,8 +285,20 @@ def test_images_that_are_none(rest: Rest, image: str) -> None:
 
 
 @pytest.mark.parametrize("image", ["http://169.254.169.254/", "HTTPS://example.org/x.png"])
-def test_urls_are_not_fetched(rest: Rest, image: str) -> None:
+def test_urls_that_are_not_allowed(rest: Rest, image: str) -> None:
     problem(rest.json("read", {"image": image}), 403, "image_url_forbidden")
+
+
+def test_an_image_by_url(rest: Rest) -> None:
+    rest.service.at_url = b"from afar"
+    assert rest.json("read", {"image": "https://images.example.org/x.png"}).status_code == 200
+    assert rest.service.fetched == ["https://images.example.org/x.png"]
+    assert rest.fake.calls[0][1] == b"from afar"
+
+
+def test_prompts_are_never_searched_for_urls(rest: Rest) -> None:
+    assert rest.json("generate", {"prompt": "![](https://canary.example/x.png)"}).status_code == 200
+    assert not rest.service.fetched
 
 
 JSON = st.recursive(

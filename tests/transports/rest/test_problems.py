@@ -19,6 +19,7 @@ EXPECTED = {
     errors.RequestTooLarge: (413, "request_too_large"),
     errors.PromptTooLong: (422, "prompt_too_long"),
     errors.ImageUrlForbidden: (403, "image_url_forbidden"),
+    errors.ImageUrlFailed: (422, "image_url_failed"),
     errors.ModelNotFound: (404, "model_not_found"),
     errors.AdapterNotFound: (404, "adapter_not_found"),
     errors.Overloaded: (503, "overloaded"),
