@@ -10,6 +10,7 @@ from typing import cast
 
 import uvicorn
 
+from service.engine.worker import freeze
 from service.errors import OperatorError
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -64,6 +65,7 @@ async def serve(settings: Settings) -> int:
     listener = _bind(settings.host, settings.port)
     service = PaliServe(settings, Metrics(package_version()))
     await service.start()
+    freeze()
     application = create_application(service, service.metrics, settings.max_image_bytes)
     # h11 bounds the size of headers; httptools, which uvicorn prefers, does not.
     config = uvicorn.Config(application, http="h11", ws="none", log_config=None, access_log=False, server_header=False)

@@ -1,5 +1,6 @@
 """A process that runs a device's generations, seen from inside. What goes through its pipe stands here too."""
 
+import gc
 import logging
 import os
 import signal
@@ -97,6 +98,12 @@ def work(pipe: Connection, board: Board, seat: int, begin: Callable[[], None]) -
     os._exit(0)
 
 
+def freeze() -> None:
+    """What was made until now stays: the collector of garbage need not look at it again and again, which stops everything meanwhile."""
+    gc.collect()
+    gc.freeze()
+
+
 def _end(failed: threading.ExceptHookArgs) -> None:
     """Without its device thread a worker would only look alive; its parent replaces it."""
     logger.error("a thread of the worker failed", exc_info=failed.exc_value)
@@ -140,6 +147,7 @@ class _Worker:
             logger.exception("%s cannot be loaded", instance)
             self._send(Loaded(instance, OperatorError(f"{instance} cannot be loaded; the log says why.")))
         else:
+            freeze()
             self._send(Loaded(instance, facts))
 
     def _with_picture(self, submission: Submission) -> Submission:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from service.engine.engine import Place
-from service.engine.generation import Generated, Generation, Prompt, Sampling
+from service.engine.generation import GREEDY, Generated, Generation, Prompt, Sampling
 from service.engine.grammar import Grammar
 from service.errors import AdapterNotFound, DeadlineExceeded, FieldProblem, InvalidRequest
 from service.tasks import prompts
@@ -193,6 +193,8 @@ def _encode(instance: Instance, prefix: str, ask: _Ask) -> tuple[tuple[int, ...]
 
 
 def _sampling(options: Options) -> Sampling:
+    if options.temperature == 0:
+        return GREEDY
     seed = secrets.randbits(63) if options.seed is None else options.seed
     return Sampling(options.temperature, options.top_p, options.top_k, seed)
 

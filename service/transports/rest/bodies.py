@@ -78,10 +78,10 @@ async def read_body(request: Request, max_image_bytes: int, fetch: Fetch) -> Bod
 
 def _limited(request: Request, most: int, error: type[ImageTooLarge] | type[RequestTooLarge]) -> Request:
     """The same request, whose body ends in an error once it is longer than ``most`` bytes, whatever its head says."""
-    too_large = error(f"The request has more than {most} bytes, image and all: send a smaller image.")
+    refusal = f"The request has more than {most} bytes, image and all: send a smaller image."
     stated = request.headers.get("content-length", "0")
     if stated.isdecimal() and (len(stated) > 15 or int(stated) > most):
-        raise too_large
+        raise error(refusal)
     received = 0
     inner: Receive = request.receive
 
@@ -90,7 +90,7 @@ def _limited(request: Request, most: int, error: type[ImageTooLarge] | type[Requ
         message = await inner()
         received += len(message.get("body", b""))
         if received > most:
-            raise too_large
+            raise error(refusal)
         return message
 
     return Request(request.scope, receive)
@@ -128,17 +128,17 @@ async def decoded_image(image: str, max_image_bytes: int, fetch: Fetch) -> bytes
     """The picture that a string stands for: a URL, a data URL, or base64. Errors: those of ``read_body``."""
     if image[:8].lower().startswith(("http://", "https://")):
         return await fetch(image)
-    too_large = ImageTooLarge(f"The image has more than {max_image_bytes} bytes, which is the most that is taken.")
+    too_large = f"The image has more than {max_image_bytes} bytes, which is the most that is taken."
     head = _DATA_URL.match(image)
     start = head.end() if head else 0
     if len(image) - start > (max_image_bytes + 2) // 3 * 4:
-        raise too_large
+        raise ImageTooLarge(too_large)
     if len(image) < THREADED_FROM:
         decoded = _base64(image, start)
     else:
         decoded = await asyncio.to_thread(_base64, image, start)
     if len(decoded) > max_image_bytes:
-        raise too_large
+        raise ImageTooLarge(too_large)
     return decoded
 
 
