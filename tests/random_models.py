@@ -80,7 +80,7 @@ def random_generations(count: int, seed: int, longest_prompt: int = 24, most_tok
 
 def pixel_values(pixels: torch.Tensor, normalisation: Normalisation = NORMALISATION) -> torch.Tensor:
     """As transformers lays them out: float32 [..., 3, side, side] of uint8 [..., side, side, 3]."""
-    return normalisation(pixels.flatten(-2)).view(pixels.shape).movedim(-1, -3)
+    return normalisation.prepared(pixels.shape[-2], pixels.device)(pixels.flatten(-2)).view(pixels.shape).movedim(-1, -3)
 
 
 @dataclass(frozen=True)

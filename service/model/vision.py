@@ -3,6 +3,7 @@
 The weights are those of transformers' modules; the computation is ``SiglipVisionModel``'s, with one product for query, key and value.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +28,13 @@ class Normalisation:
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
 
-    def __call__(self, levels: Tensor) -> Tensor:
-        """Float32 of uint8 [..., pixels * 3], each pixel's channels side by side: bit for bit transformers' ``pixel_values``.
+    def prepared(self, pixels: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """Gives float32 of uint8 [..., pixels * 3], each pixel's channels side by side: bit for bit transformers' ``pixel_values``.
 
         Rescaled in float64, normalised in float32, as transformers does: any other order differs in the last bit.
         """
-        pixels = levels.shape[-1] // CHANNELS
-        mean, deviation = (torch.tensor(each, device=levels.device).repeat(pixels) for each in (self.mean, self.deviation))
-        return levels.double().mul_(self.factor).float().sub_(mean).div_(deviation)
+        mean, deviation = (torch.tensor(each, device=device).repeat(pixels) for each in (self.mean, self.deviation))
+        return lambda levels: levels.double().mul_(self.factor).float().sub_(mean).div_(deviation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class VisionEncoder:
     """
 
     def __init__(self, model: PaliGemmaForConditionalGeneration, normalisation: Normalisation, pack: bool) -> None:
-        self._normalisation = normalisation
         self._dtype = model.dtype
         tower: Any = model.model.vision_tower
         # transformers 5.17 has one module more around the tower's parts.
         tower = getattr(tower, "vision_model", tower)
         self._patches, self._patch_side = _patches(tower.embeddings.patch_embedding, pack)
+        self._normalise = normalisation.prepared(self._patch_side**2, model.device)
         self._positions: Tensor = tower.embeddings.position_embedding.weight
         self._heads: int = model.config.vision_config.num_attention_heads
         self._layers = [_layer(each, pack) for each in tower.encoder.layers]
@@ -70,7 +70,7 @@ class VisionEncoder:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """See the class."""
-        values = self._normalisation(cut(pixels, self._patch_side)).to(self._dtype)
+        values = self._normalise(cut(pixels, self._patch_side)).to(self._dtype)
         hidden = self._patches(values) + self._positions
         for layer in self._layers:
             hidden = self._through(layer, hidden)
