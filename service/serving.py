@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -18,6 +19,13 @@ from service.transports.rest.application import create_application, package_vers
 from service.wiring import PaliServe
 
 logger = logging.getLogger(__name__)
+
+ACCEPTED_AT_ONCE = 16
+"""The event loop accepts one connection for each listening socket in each of its turns. With only one socket, new clients of a busy server
+wait for seconds, before any limit or deadline of ours sees them, while those who stay connected are served."""
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds for which another thread may keep the event loop from running Python; Python's own choice is 0.005."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -66,13 +74,14 @@ async def serve(settings: Settings) -> int:
     service = PaliServe(settings, Metrics(package_version()))
     await service.start()
     freeze()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     application = create_application(service, service.metrics, settings.max_image_bytes)
     # h11 bounds the size of headers; httptools, which uvicorn prefers, does not.
     config = uvicorn.Config(application, http="h11", ws="none", log_config=None, access_log=False, server_header=False)
     listener.listen(2048)
     host, port = listener.getsockname()[:2]
     logger.info("serving %s on http://%s:%d", ", ".join(each.name for each in service.models()), host, port)
-    await HttpServer(config, service).serve(sockets=[listener])
+    await HttpServer(config, service).serve(sockets=[listener, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))])
     await service.stop()
     logger.info("stopped")
     return 0
