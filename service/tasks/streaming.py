@@ -19,12 +19,13 @@ class TokenEvent:
     """Text that became certain with the token at ``index``. Together these are the answer's text.
 
     Not every token has one: where a character takes several tokens, its text comes with the one that makes it certain.
-    ``pieces`` spell the tokens since the event before, where that was asked for.
+    ``pieces`` spell the tokens since the event before, where that was asked for. ``model`` is the instance that writes.
     """
 
     text: str
     index: int
     pieces: tuple[Piece, ...] = ()
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +100,19 @@ async def _next(events: "asyncio.Queue[Progress | None]", quiet: float | None) -
 
 
 class Announcer:
-    """Runs one generation, and tells the listener what becomes of it. ``workers`` paint the masks; ``spells``: events have pieces."""
+    """Runs one generation, and tells the listener what becomes of it. ``workers`` paint the masks.
 
-    def __init__(self, listener: EventListener, locator: Locator, workers: Executor, spells: bool = False) -> None:
+    ``model`` is the instance's name; ``spells``: events have pieces.
+    """
+
+    def __init__(self, listener: EventListener, locator: Locator, workers: Executor, model: str = "", spells: bool = False) -> None:
         self._listener = listener
         self._locator = locator
         self._workers = workers
         self._text = Detokenizer(locator.model.vocabulary)
         self._objects = None if locator.reading is Reading.TEXT else ObjectParser(locator.model.vocabulary)
         self._tokens = 0
+        self._model = model
         self._spells = spells
         self._pieces: list[Piece] = []
         self._waiting: list[ParsedObject] = []
@@ -141,7 +146,7 @@ class Announcer:
     def _announce_text(self, text: str) -> None:
         if text:
             pieces, self._pieces = tuple(self._pieces), []
-            self._listener(TokenEvent(text, self._tokens - 1, pieces))
+            self._listener(TokenEvent(text, self._tokens - 1, pieces, self._model))
 
     def _find(self, found: ParsedObject | None) -> None:
         """Announce an object behind those before it: at once, unless masks must be painted first."""

@@ -163,7 +163,10 @@ class Tasks:
                 preprocess = time.monotonic() - began
                 generation = Generation(Prompt(picture, tokens), max_tokens, _sampling(options), grammar, deadline)
                 locator = Locator(instance.model, picture.size, ask.task.reading, ask.mask_format)
-                generated, located = await self._generate(place, generation, locator, options)
+                announcer = None
+                if options.listener is not None:
+                    announcer = Announcer(options.listener, locator, self._workers, instance.name, options.pieces)
+                generated, located = await self._generate(place, generation, locator, announcer)
         seconds = (preprocess, time.monotonic() - started)
         detections = tuple(each for each in located if isinstance(each, Detection))
         segments = tuple(each for each in located if isinstance(each, Segment))
@@ -175,10 +178,10 @@ class Tasks:
         return encode() if len(prefix) <= SHORT_PREFIX else await self._in_worker(encode)
 
     async def _generate(
-        self, place: Place, generation: Generation, locator: Locator, options: Options
+        self, place: Place, generation: Generation, locator: Locator, announcer: Announcer | None
     ) -> tuple[Generated, list[Detection | Segment]]:
-        if options.listener is not None:
-            return await Announcer(options.listener, locator, self._workers, options.pieces).run(place, generation)
+        if announcer is not None:
+            return await announcer.run(place, generation)
         generated = await place.run(generation)
         if locator.reading is Reading.TEXT:
             return generated, []
