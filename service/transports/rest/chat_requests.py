@@ -58,7 +58,7 @@ class StreamOptions(_Lenient):
 
 
 class ChatRequest(_Lenient):
-    """One question about one picture, in OpenAI's words; besides those the fields of `/v1/generate`, which its client sends by `extra_body`.
+    """One question about one picture, in OpenAI's words; besides those the fields of `/v1/generate`, sent by its `extra_body`.
 
     Other fields are passed over, or refused where what they ask for would be missed.
     """

@@ -39,7 +39,7 @@ class Message(BaseModel):
 
 
 class TokenLogprob(BaseModel):
-    """One token. `bytes` is its UTF-8, which may be part of a character; `token` then shows it as `\\\\xe2`."""
+    """One token. `bytes` is its UTF-8, which may be part of a character; `token` then shows the bytes in hexadecimal."""
 
     token: str
     logprob: Annotated[float, Field(le=0)]

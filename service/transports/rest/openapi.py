@@ -40,9 +40,9 @@ _TASK_EVENTS: dict[str, type[BaseModel]] = {
 }  # fmt: skip
 _CHAT_EVENTS: dict[str, type[BaseModel]] = {"message": ChatChunk}
 _EVENTS = (
-    "Where `stream` is true: server-sent events whose data is JSON. `token` as text becomes certain, `detection` and `segment` as soon as each "
-    "is complete, at last `result` with the whole response. What goes wrong before the first event is a problem document with its own status, "
-    "later an `error` event with the document, which ends the stream. Comments show that the connection lives."
+    "Where `stream` is true: server-sent events whose data is JSON. `token` as text becomes certain, `detection` and `segment` as soon as "
+    "each is complete, at last `result` with the whole response. What goes wrong before the first event is a problem document with its own "
+    "status, later an `error` event with the document, which ends the stream. Comments show that the connection lives."
 )
 _CHUNKS = (
     "Where `stream` is true: chunks as `data:`, first the role, then text, then the finish reason with `paligemma`, the usage where "
