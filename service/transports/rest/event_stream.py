@@ -24,8 +24,8 @@ LONGEST_SEND = 60.0
 """Seconds that a client may leave what was sent unread."""
 
 MEDIA_TYPE = "text/event-stream"
-_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
-"""No proxy is to keep the events, nor to hold them back."""
+_HEADERS = {"content-type": MEDIA_TYPE, "cache-control": "no-store", "x-accel-buffering": "no"}
+"""No proxy is to keep the events, nor to hold them back. The media type takes no charset: it is always UTF-8."""
 _COMMENT = b": still at work\n\n"
 
 
@@ -47,10 +47,6 @@ class EventStream(Response):
     Nothing is sent before the first event, or the first silence: what is wrong before that is answered with its own status. A client that
     goes away ends the task.
     """
-
-    media_type = MEDIA_TYPE
-    charset = ""
-    """The media type has no charset: it is always UTF-8."""
 
     def __init__(self, events: AsyncGenerator[Event, None], dialect: Dialect) -> None:
         super().__init__(headers=_HEADERS)
