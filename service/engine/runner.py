@@ -1,7 +1,7 @@
 """The model as the layers above see it: a table of slots with four verbs, and what surrounds it."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -54,13 +54,13 @@ class Vocabulary:
     """Where the location and segmentation tokens of a checkpoint begin, and how its ids become text.
 
     ``decode`` keeps location and segmentation tokens as ``<loc0000>`` and ``<seg000>``.
-    ``byte_tokens`` stand for one byte each: what a run of them means is not known before it ends.
+    ``byte_tokens`` stand for one byte each, given with it: what a run of them means is not known before it ends.
     """
 
     first_location: int
     first_segmentation: int
     decode: Callable[[Sequence[int]], str]
-    byte_tokens: frozenset[int] = frozenset()
+    byte_tokens: Mapping[int, int] = field(default_factory=dict)
 
 
 class LoadedModel(Protocol):

@@ -3,7 +3,7 @@
 Each instance has its own: what it keeps was made by its preprocessing and its tower, and goes when the instance goes. A picture is known
 by the SHA-256 of its file's bytes, never by its pixels (two pictures may have the same pixels in another shape) or by a name that a caller
 gives it. An answer is the same with and without the cache; its time is not, so it can be turned off where one caller must not learn what
-another one asked about.
+another one asked about. Turned off, a picture is still shared by those who hold the very same object: the parts of one caller's request.
 """
 
 import asyncio
@@ -30,8 +30,12 @@ class CacheObserver(Protocol):
 
 @dataclass(slots=True)
 class _Flight:
-    """A picture in use whose features may not be there yet. The last to leave it decides whether it is kept."""
+    """A picture in use whose features may not be there yet. The last to leave it decides whether it is kept.
 
+    ``image`` is held so that no other object can have its identity meanwhile.
+    """
+
+    image: bytes
     making: asyncio.Task[Picture]
     passengers: int = 0
 
@@ -48,24 +52,22 @@ class VisionCache:
         self._picture_bytes = picture_bytes
         self._observer = observer
         self._kept: OrderedDict[bytes, Picture] = OrderedDict()
-        self._flights: dict[bytes, _Flight] = {}
+        self._flights: dict[bytes | int, _Flight] = {}
 
     @asynccontextmanager
     async def hold(self, image: bytes, make: Callable[[], Awaitable[Picture]]) -> AsyncIterator[Picture]:
         """The picture of a file's bytes, made by ``make`` unless somebody has, or is just about to. Errors: those of ``make``."""
-        if self._most == 0:
-            yield await make()
-            return
-        digest = await _digest(image)
-        kept = self._kept.get(digest)
-        flight = self._flights.get(digest)
-        self._observer.vision_cache_asked(self._instance, hit=kept is not None or flight is not None)
-        if kept is not None:
-            self._kept.move_to_end(digest)
+        key = await _digest(image) if self._most else id(image)
+        kept = self._kept.get(key) if isinstance(key, bytes) else None
+        flight = self._flights.get(key)
+        if self._most:
+            self._observer.vision_cache_asked(self._instance, hit=kept is not None or flight is not None)
+        if isinstance(key, bytes) and kept is not None:
+            self._kept.move_to_end(key)
             yield kept
             return
         if flight is None:
-            flight = self._flights[digest] = _Flight(asyncio.ensure_future(_made(make)))
+            flight = self._flights[key] = _Flight(image, asyncio.ensure_future(_made(make)))
         flight.passengers += 1
         try:
             # Shielded: who is cancelled must not take the picture from the others.
@@ -73,14 +75,16 @@ class VisionCache:
         finally:
             flight.passengers -= 1
             if flight.passengers == 0:
-                self._land(digest, flight)
+                self._land(key, flight)
 
-    def _land(self, digest: bytes, flight: _Flight) -> None:
-        del self._flights[digest]
+    def _land(self, key: bytes | int, flight: _Flight) -> None:
+        del self._flights[key]
         if not flight.making.done():
             flight.making.cancel()
-        elif not flight.making.cancelled() and flight.making.exception() is None and flight.making.result().answered:
-            self._kept[digest] = flight.making.result()
+        elif flight.making.cancelled() or flight.making.exception() is not None:
+            return
+        elif isinstance(key, bytes) and flight.making.result().answered:
+            self._kept[key] = flight.making.result()
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)
             self._observer.vision_cache_changed(self._instance, len(self._kept) * self._picture_bytes)

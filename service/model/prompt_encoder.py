@@ -77,7 +77,7 @@ class PromptEncoder:
     """Encodes prefixes of at most ``max_prompt_tokens`` tokens, bos and newline counted.
 
     ``first_location`` and ``first_segmentation`` are the ids of ``<loc0000>`` and ``<seg000>``; the others follow in order.
-    ``byte_tokens`` are the ids of ``<0x00>`` .. ``<0xFF>``, into which the tokenizer splits a character that it has no piece for.
+    ``byte_tokens`` maps the ids of ``<0x00>`` .. ``<0xFF>`` to their bytes: the tokenizer splits a character so that it has no piece for.
     Errors, at construction: ValueError where the tokenizer lacks one of the tokens PaliGemma needs.
     """
 
@@ -85,7 +85,7 @@ class PromptEncoder:
         vocabulary = tokenizer.get_vocab()
         self.first_location = _first_of(vocabulary, [f"<loc{index:04d}>" for index in range(LOCATIONS)])
         self.first_segmentation = _first_of(vocabulary, [f"<seg{index:03d}>" for index in range(SEGMENTATIONS)])
-        self.byte_tokens = frozenset(token for piece, token in vocabulary.items() if _BYTE.fullmatch(piece))
+        self.byte_tokens = {token: int(piece[3:-1], 16) for piece, token in vocabulary.items() if _BYTE.fullmatch(piece)}
         self._tokenizer = tokenizer
         self._max_prompt_tokens = max_prompt_tokens
         self._bos = _present(tokenizer.bos_token_id, "bos token")

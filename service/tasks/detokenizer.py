@@ -1,6 +1,7 @@
 """Text of tokens that come one by one."""
 
 from service.tasks.ports import Vocabulary
+from service.tasks.results import Piece
 
 UNDECODABLE = "\N{REPLACEMENT CHARACTER}"
 
@@ -41,3 +42,9 @@ class Detokenizer:
 
     def _rest(self) -> str:
         return self._vocabulary.decode(self._open)[self._given :] if self._open else ""
+
+
+def piece(token: int, probability: float, vocabulary: Vocabulary) -> Piece:
+    """Spell one token."""
+    byte = vocabulary.byte_tokens.get(token)
+    return Piece(vocabulary.decode([token]).encode() if byte is None else bytes([byte]), probability)

@@ -106,10 +106,19 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """One token of an answer: the UTF-8 it writes, which may be part of a character, and its probability, 0..1."""
+
+    data: bytes
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What every task answers. ``text`` is the raw output; ``score`` its mean token probability, 0..1.
 
     ``tokens`` are the ids of ``text`` without the end token, ``probabilities`` theirs in the unscaled, unmasked distribution.
+    ``pieces`` spell them, where that was asked for.
     """
 
     model: str
@@ -123,6 +132,7 @@ class Answer:
     timings: Timings
     tokens: tuple[int, ...] = ()
     probabilities: tuple[float, ...] = ()
+    pieces: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

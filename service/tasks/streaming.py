@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from service.engine.engine import Place
 from service.engine.generation import FinishReason, Generated, Generation
-from service.tasks.detokenizer import Detokenizer
+from service.tasks.detokenizer import Detokenizer, piece
 from service.tasks.located import Locator, Reading
 from service.tasks.parsing import SEPARATOR, ObjectParser, ParsedObject
-from service.tasks.results import Detection, Segment, TaskResult
+from service.tasks.results import Detection, Piece, Segment, TaskResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,13 @@ class TokenEvent:
     """Text that became certain with the token at ``index``. Together these are the answer's text.
 
     Not every token has one: where a character takes several tokens, its text comes with the one that makes it certain.
+    ``pieces`` spell the tokens since the event before, where that was asked for. ``model`` is the instance that writes.
     """
 
     text: str
     index: int
+    pieces: tuple[Piece, ...] = ()
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +51,21 @@ class ResultEvent:
     result: TaskResult
 
 
+@dataclass(frozen=True, slots=True)
+class QuietEvent:
+    """Nothing happened for a while; the request is still being worked on."""
+
+
 Progress: TypeAlias = TokenEvent | DetectionEvent | SegmentEvent
-Event: TypeAlias = Progress | ResultEvent
+Event: TypeAlias = Progress | ResultEvent | QuietEvent
 EventListener: TypeAlias = Callable[[Progress], None]
 """Called on the event loop, which it must not block. What it raises ends the request."""
 
 
-async def stream(ask: Callable[[EventListener], Awaitable[TaskResult]]) -> AsyncGenerator[Event, None]:
+async def stream(ask: Callable[[EventListener], Awaitable[TaskResult]], quiet: float | None = None) -> AsyncGenerator[Event, None]:
     """Hand out the events of a task, and its result last. ``ask`` calls the task with the listener among its options.
+
+    Where nothing happens for ``quiet`` seconds, an event says so, as often as that happens.
 
     A reader who falls behind holds nobody up: the events wait, and are no more than one answer makes. Closing the generator (see
     ``contextlib.aclosing``) or cancelling its reader cancels the task and waits for its end. Errors: those of the task.
@@ -70,7 +80,7 @@ async def stream(ask: Callable[[EventListener], Awaitable[TaskResult]]) -> Async
 
     task = asyncio.create_task(asked())
     try:
-        while (event := await events.get()) is not None:
+        while (event := await _next(events, quiet)) is not None:
             yield event
         yield ResultEvent(await task)
     finally:
@@ -81,16 +91,30 @@ async def stream(ask: Callable[[EventListener], Awaitable[TaskResult]]) -> Async
             task.exception()
 
 
-class Announcer:
-    """Runs one generation, and tells the listener what becomes of it. ``workers`` paint the masks."""
+async def _next(events: "asyncio.Queue[Progress | None]", quiet: float | None) -> Progress | QuietEvent | None:
+    try:
+        async with asyncio.timeout(quiet):
+            return await events.get()
+    except TimeoutError:
+        return QuietEvent()
 
-    def __init__(self, listener: EventListener, locator: Locator, workers: Executor) -> None:
+
+class Announcer:
+    """Runs one generation, and tells the listener what becomes of it. ``workers`` paint the masks.
+
+    ``model`` is the instance's name; ``spells``: events have pieces.
+    """
+
+    def __init__(self, listener: EventListener, locator: Locator, workers: Executor, model: str = "", spells: bool = False) -> None:
         self._listener = listener
         self._locator = locator
         self._workers = workers
         self._text = Detokenizer(locator.model.vocabulary)
         self._objects = None if locator.reading is Reading.TEXT else ObjectParser(locator.model.vocabulary)
         self._tokens = 0
+        self._model = model
+        self._spells = spells
+        self._pieces: list[Piece] = []
         self._waiting: list[ParsedObject] = []
         self._painting: asyncio.Task[None] | None = None
         self._detections: list[Detection] = []
@@ -112,6 +136,8 @@ class Announcer:
 
     def _take(self, token: int, probability: float) -> None:
         self._tokens += 1
+        if self._spells:
+            self._pieces.append(piece(token, probability, self._locator.model.vocabulary))
         text = self._text.add(token)
         self._announce_text(text)
         if self._objects is not None:
@@ -119,7 +145,8 @@ class Announcer:
 
     def _announce_text(self, text: str) -> None:
         if text:
-            self._listener(TokenEvent(text, self._tokens - 1))
+            pieces, self._pieces = tuple(self._pieces), []
+            self._listener(TokenEvent(text, self._tokens - 1, pieces, self._model))
 
     def _find(self, found: ParsedObject | None) -> None:
         """Announce an object behind those before it: at once, unless masks must be painted first."""

@@ -14,6 +14,7 @@ from service.engine.generation import GREEDY, Generated, Generation, Prompt, Sam
 from service.engine.grammar import Grammar
 from service.errors import AdapterNotFound, DeadlineExceeded, FieldProblem, InvalidRequest
 from service.tasks import prompts
+from service.tasks.detokenizer import piece
 from service.tasks.grammars import prefix_grammar, text_grammar
 from service.tasks.located import Locator, Reading
 from service.tasks.ports import Instance, Router
@@ -35,6 +36,7 @@ class Options:
     """What every task may be asked besides its own fields.
 
     ``timeout`` is in seconds; None stands for the service's default. ``listener`` is told of the answer while it is being written.
+    ``pieces``: the answer, and the events of its text, spell their tokens.
     """
 
     model: str | None = None
@@ -48,6 +50,7 @@ class Options:
     timeout: float | None = None
     strict: bool = False
     listener: EventListener | None = None
+    pieces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +128,10 @@ class Tasks:
         """Describe what lies in a box, given in pixels."""
         return await self._within_time(_Ask(CAPTION_REGION, image, options, partial(prompts.caption_region, box)))
 
-    async def generate(self, image: bytes, options: Options, prompt: str) -> TaskResult:
+    async def generate(self, image: bytes, options: Options, prompt: str, mask_format: MaskFormat = MaskFormat.RLE) -> TaskResult:
         """Continue any prefix; ``detections`` and ``segments`` hold what the text holds of them."""
-        return await self._run(GENERATE, image, options, prompts.generate(prompt))
+        prefix = prompts.generate(prompt)
+        return await self._within_time(_Ask(GENERATE, image, options, lambda _: prefix, mask_format))
 
     async def _run(self, task: Task, image: bytes, options: Options, prefix: str) -> TaskResult:
         return await self._within_time(_Ask(task, image, options, lambda _: prefix))
@@ -159,7 +163,10 @@ class Tasks:
                 preprocess = time.monotonic() - began
                 generation = Generation(Prompt(picture, tokens), max_tokens, _sampling(options), grammar, deadline)
                 locator = Locator(instance.model, picture.size, ask.task.reading, ask.mask_format)
-                generated, located = await self._generate(place, generation, locator, options.listener)
+                announcer = None
+                if options.listener is not None:
+                    announcer = Announcer(options.listener, locator, self._workers, instance.name, options.pieces)
+                generated, located = await self._generate(place, generation, locator, announcer)
         seconds = (preprocess, time.monotonic() - started)
         detections = tuple(each for each in located if isinstance(each, Detection))
         segments = tuple(each for each in located if isinstance(each, Segment))
@@ -171,10 +178,10 @@ class Tasks:
         return encode() if len(prefix) <= SHORT_PREFIX else await self._in_worker(encode)
 
     async def _generate(
-        self, place: Place, generation: Generation, locator: Locator, listener: EventListener | None
+        self, place: Place, generation: Generation, locator: Locator, announcer: Announcer | None
     ) -> tuple[Generated, list[Detection | Segment]]:
-        if listener is not None:
-            return await Announcer(listener, locator, self._workers).run(place, generation)
+        if announcer is not None:
+            return await announcer.run(place, generation)
         generated = await place.run(generation)
         if locator.reading is Reading.TEXT:
             return generated, []
@@ -216,11 +223,13 @@ def _answer(ask: _Ask, prefix: str, run: tuple[Instance, Prompt, Generated], sec
     times = generated.times
     # An empty answer is as sure as its end token was.
     probabilities = generated.probabilities or (generated.end_probability or 0.0,)
+    vocabulary = instance.model.vocabulary
+    spelled = zip(generated.tokens, generated.probabilities, strict=True) if ask.options.pieces else ()
     return Answer(
         model=instance.name,
         task=ask.task.name,
         prompt=prefix,
-        text=instance.model.vocabulary.decode(generated.tokens),
+        text=vocabulary.decode(generated.tokens),
         finish_reason=generated.finish_reason.value,
         score=sum(probabilities) / len(probabilities),
         image=ImageSize(*prompt.picture.size),
@@ -228,4 +237,5 @@ def _answer(ask: _Ask, prefix: str, run: tuple[Instance, Prompt, Generated], sec
         timings=Timings(*(1000 * each for each in (times.queue, preprocess, times.vision, times.prefill, times.decode, total))),
         tokens=generated.tokens,
         probabilities=generated.probabilities,
+        pieces=tuple(piece(token, probability, vocabulary) for token, probability in spelled),
     )

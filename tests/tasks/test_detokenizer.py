@@ -35,7 +35,7 @@ def byte_fallback(strip: bool) -> Vocabulary:
     tokenizer = Tokenizer(models.BPE({piece: index for index, piece in enumerate(pieces)}, [], byte_fallback=True))
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     tokenizer.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if strip else steps)
-    return Vocabulary(10_000, 20_000, partial(decoded, tokenizer, len(pieces)), frozenset(range(256)))
+    return Vocabulary(10_000, 20_000, partial(decoded, tokenizer, len(pieces)), {byte: byte for byte in range(256)})
 
 
 def byte_level() -> Vocabulary:

@@ -232,7 +232,7 @@ def test_a_reader_who_never_reads_holds_nobody_up() -> None:
 def test_closing_the_stream_frees_the_slot() -> None:
     async def work(stage: Stage) -> None:
         events = stage.generate(max_tokens=1024)
-        assert await anext(events) == TokenEvent(" cat", 0)
+        assert await anext(events) == TokenEvent(" cat", 0, model="fake")
         await events.aclose()
         await stage.slot_is_free()
 

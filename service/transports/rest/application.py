@@ -10,6 +10,8 @@ from starlette.responses import Response
 from service.errors import PaliServeError
 from service.observability.metrics import Metrics
 from service.transports.rest import problems
+from service.transports.rest.batch import batch_routes
+from service.transports.rest.chat import chat_routes
 from service.transports.rest.health import health_routes
 from service.transports.rest.middleware import Lingering
 from service.transports.rest.models import model_routes
@@ -28,6 +30,8 @@ def create_application(service: Service, metrics: Metrics, max_image_bytes: int)
         redirect_slashes=False,
     )
     application.include_router(task_routes(service, max_image_bytes))
+    application.include_router(batch_routes(service, max_image_bytes))
+    application.include_router(chat_routes(service, max_image_bytes))
     application.include_router(model_routes(service))
     application.include_router(health_routes(service, metrics))
 

@@ -65,15 +65,43 @@ async def read_body(request: Request, max_image_bytes: int, fetch: Fetch) -> Bod
 
     Errors: MalformedBody, UnsupportedMediaType, RequestTooLarge, ImageTooLarge, ImageUrlForbidden, ImageUrlFailed, InvalidRequest.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _kind(request)
     if kind == "application/json":
-        # Twice what an image may have, so that one somewhat too large is told so, by name.
-        most = 2 * max_image_bytes * 4 // 3 + OVERHEAD
-        return await _from_json(_limited(request, most, RequestTooLarge), max_image_bytes, fetch)
+        fields = await read_object(request, max_image_bytes, '{"image": "<base64>", …}')
+        return Body(await _image(fields, max_image_bytes, fetch), fields, from_form=False)
     if kind == "multipart/form-data":
         # A form that large can only be so by its file: other fields are cut off long before.
         return await _from_form(_limited(request, max_image_bytes + OVERHEAD, ImageTooLarge), max_image_bytes)
     raise UnsupportedMediaType("The content type must be application/json or multipart/form-data.")
+
+
+async def read_object(request: Request, max_image_bytes: int, example: str) -> dict[str, Any]:
+    """The JSON object of a request, images and all. ``example`` shows in errors what is needed.
+
+    Errors: MalformedBody, UnsupportedMediaType, RequestTooLarge, InvalidRequest.
+    """
+    if _kind(request) != "application/json":
+        raise UnsupportedMediaType("The content type must be application/json.")
+    # Twice what an image may have, so that one somewhat too large is told so, by name.
+    limited = _limited(request, 2 * max_image_bytes * 4 // 3 + OVERHEAD, RequestTooLarge)
+    try:
+        raw = await limited.body()
+    except ClientDisconnect:
+        raise MalformedBody("The body broke off.") from None
+    if not raw:
+        raise MalformedBody(f"The body is empty: a JSON object is needed, such as {example}.")
+    _check_breadth(raw)
+    try:
+        fields = from_json(raw, allow_inf_nan=False)
+    except ValueError:
+        raise MalformedBody("The body is not JSON.") from None
+    if not isinstance(fields, dict):
+        raise InvalidRequest(f"The body is JSON, but not an object: {example} is needed.")
+    return fields
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _limited(request: Request, most: int, error: type[ImageTooLarge] | type[RequestTooLarge]) -> Request:
@@ -96,24 +124,11 @@ def _limited(request: Request, most: int, error: type[ImageTooLarge] | type[Requ
     return Request(request.scope, receive)
 
 
-async def _from_json(request: Request, max_image_bytes: int, fetch: Fetch) -> Body:
-    try:
-        raw = await request.body()
-    except ClientDisconnect:
-        raise MalformedBody("The body broke off.") from None
-    if not raw:
-        raise MalformedBody('The body is empty: a JSON object is needed, such as {"image": "<base64>", …}.')
-    _check_breadth(raw)
-    try:
-        fields = from_json(raw, allow_inf_nan=False)
-    except ValueError:
-        raise MalformedBody("The body is not JSON.") from None
-    if not isinstance(fields, dict):
-        raise InvalidRequest('The body is JSON, but not an object: {"image": "<base64>", …} is needed.')
+async def _image(fields: dict[str, Any], max_image_bytes: int, fetch: Fetch) -> bytes:
     image = fields.pop("image", None)
     if not isinstance(image, str):
         raise _bad_image("the picture is needed here, as a data URL or as base64")
-    return Body(await decoded_image(image, max_image_bytes, fetch), fields, from_form=False)
+    return await decoded_image(image, max_image_bytes, fetch)
 
 
 def _check_breadth(raw: bytes) -> None:

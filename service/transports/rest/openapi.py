@@ -7,19 +7,17 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from service.transports.rest import problems, requests
+from service.transports.rest import problems
+from service.transports.rest.batch import MOST_REQUESTS
+from service.transports.rest.chat_requests import ChatRequest
+from service.transports.rest.chat_responses import ChatChunk
+from service.transports.rest.event_stream import MEDIA_TYPE
+from service.transports.rest.events import DetectionEventBody, SegmentEventBody, TokenEventBody
+from service.transports.rest.offers import OFFERS
 from service.transports.rest.ports import Service
-from service.transports.rest.problems import Code
+from service.transports.rest.problems import Code, ProblemBody
+from service.transports.rest.refusals import UnsupportedConversation, UnsupportedParameter
 
-REQUESTS: dict[str, type[requests.TaskRequest]] = {
-    "caption": requests.CaptionRequest,
-    "answer": requests.AnswerRequest,
-    "detect": requests.DetectRequest,
-    "segment": requests.SegmentRequest,
-    "read": requests.ReadRequest,
-    "caption-region": requests.CaptionRegionRequest,
-    "generate": requests.GenerateRequest,
-}
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAEAAH2FzhVAAAAAElFTkSuQmCC"
 """A picture of one black pixel, as an example that can be sent."""
 
@@ -32,23 +30,24 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }
 
 
-class FieldProblemBody(BaseModel):
-    """A field that cannot be accepted."""
+CHAT = "chat/completions"
+_CHATS_OWN = (UnsupportedConversation, UnsupportedParameter)
+_OF_A_BATCH = ("invalid_request", "unsupported_media_type", "request_too_large", "draining", "internal")
+"""Everything else is the error of one of its requests."""
 
-    field: str
-    problem: str
-
-
-class ProblemBody(BaseModel):
-    """RFC 9457, with a stable ``code``."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    request_id: str
-    errors: list[FieldProblemBody] | None = None
+_TASK_EVENTS: dict[str, type[BaseModel]] = {
+    "token": TokenEventBody, "detection": DetectionEventBody, "segment": SegmentEventBody, "error": ProblemBody,
+}  # fmt: skip
+_CHAT_EVENTS: dict[str, type[BaseModel]] = {"message": ChatChunk}
+_EVENTS = (
+    "Where `stream` is true: server-sent events whose data is JSON. `token` as text becomes certain, `detection` and `segment` as soon as "
+    "each is complete, at last `result` with the whole response. What goes wrong before the first event is a problem document with its own "
+    "status, later an `error` event with the document, which ends the stream. Comments show that the connection lives."
+)
+_CHUNKS = (
+    "Where `stream` is true: chunks as `data:`, first the role, then text, then the finish reason with `paligemma`, the usage where "
+    "`stream_options.include_usage` asks for it, at last `[DONE]`. What goes wrong later than the first is `data:` with an `error`."
+)
 
 
 def describe(application: FastAPI) -> dict[str, Any]:
@@ -61,13 +60,22 @@ def describe(application: FastAPI) -> dict[str, Any]:
     schemas: dict[str, Any] = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    _add(schemas, ProblemBody)
+    for model in (ProblemBody, TokenEventBody, DetectionEventBody, SegmentEventBody, ChatRequest, ChatChunk):
+        _add(schemas, model)
     for path, operations in document["paths"].items():
         for operation in operations.values():
             operation["responses"].pop("422", None)
-            task = path.removeprefix("/v1/")
-            if task in REQUESTS:
-                operation["requestBody"] = _bodies(task, schemas)
+            name = path.removeprefix("/v1/")
+            if name in OFFERS:
+                operation["requestBody"] = _bodies(name, schemas)
+                _answers_events(
+                    operation, _EVENTS, {"$ref": operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]}
+                )
+            elif name == "batch":
+                operation["requestBody"] = _batch_body(schemas)
+            elif name == CHAT:
+                operation["requestBody"] = _chat_body()
+                _answers_events(operation, _CHUNKS, {})
             for code in _problems_of(path):
                 operation["responses"].setdefault(str(code.status), _problem(code))
     application.openapi_schema = document
@@ -76,7 +84,7 @@ def describe(application: FastAPI) -> dict[str, Any]:
 
 def _bodies(task: str, schemas: dict[str, Any]) -> dict[str, Any]:
     """The request of a task, with its image as text or as a file."""
-    model = REQUESTS[task]
+    model = OFFERS[task].request
     _add(schemas, model)
     fields = schemas.pop(model.__name__)
     content = {}
@@ -102,6 +110,50 @@ def _bodies(task: str, schemas: dict[str, Any]) -> dict[str, Any]:
     return {"required": True, "content": content}
 
 
+def _batch_body(schemas: dict[str, Any]) -> dict[str, Any]:
+    """Requests are those of the tasks, each with its task's name, and without an image where the batch's is meant."""
+    items = []
+    for task, offer in OFFERS.items():
+        whole = schemas[offer.request.__name__]
+        name = offer.request.__name__.replace("Request", "BatchItem")
+        properties = {"task": {"const": task, "type": "string"}, **whole["properties"], "stream": {"const": False, "type": "boolean"}}
+        required = ["task", *(each for each in whole["required"] if each != "image")]
+        schemas[name] = whole | {"title": name, "properties": properties, "required": required}
+        items.append({"$ref": f"#/components/schemas/{name}"})
+    schemas["BatchRequest"] = {
+        "title": "BatchRequest",
+        "type": "object",
+        "description": "What is wrong with one of the requests is told in its own result.",
+        "properties": {
+            "image": schemas["CaptionRequest"]["properties"]["image"] | {"description": "The image of each request that has none."},
+            # Each item by its schema, or anything: an item that fits none is no error of the batch.
+            "requests": {"type": "array", "minItems": 1, "maxItems": MOST_REQUESTS, "items": {"anyOf": [*items, {}]}},
+        },
+        "required": ["requests"],
+        "additionalProperties": False,
+    }
+    example = {"image": PIXEL, "requests": [{"task": "caption"}, {"task": "detect"} | EXAMPLES["detect"]]}
+    return {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/BatchRequest"}, "example": example}},
+    }
+
+
+def _chat_body() -> dict[str, Any]:
+    parts = [{"type": "text", "text": "caption en"}, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}]
+    example = {"messages": [{"role": "user", "content": parts}]}
+    return {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}, "example": example}}}
+
+
+def _answers_events(operation: dict[str, Any], description: str, result: dict[str, str]) -> None:
+    """What comes where ``stream`` is true. OpenAPI 3.1 has no words for the parts of a stream: they stand under a name of our own."""
+    references = {
+        name: {"$ref": f"#/components/schemas/{model.__name__}"} for name, model in (_CHAT_EVENTS if not result else _TASK_EVENTS).items()
+    }
+    schema = {"type": "string", "description": description, "x-events": references | ({"result": result} if result else {})}
+    operation["responses"]["200"]["content"][MEDIA_TYPE] = {"schema": schema}
+
+
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """A form has no null: what is not given is left out."""
     kept = [each for each in schema.get("anyOf", []) if each != {"type": "null"}]
@@ -112,8 +164,13 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _problems_of(path: str) -> list[Code]:
-    if path.removeprefix("/v1/") in REQUESTS:
+    name = path.removeprefix("/v1/")
+    if name in OFFERS:
+        return [code for error, code in problems.TABLE.items() if error not in _CHATS_OWN]
+    if name == CHAT:
         return list(problems.TABLE.values())
+    if name == "batch":
+        return [code for code in problems.TABLE.values() if code.code in _OF_A_BATCH]
     if path == "/v1/models/{name}":
         return [code for code in problems.TABLE.values() if code.code == "model_not_found"]
     if path in ("/livez", "/readyz"):

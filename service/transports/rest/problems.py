@@ -5,16 +5,19 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from service import errors
 from service.observability.logs import request_id
+from service.transports.rest.refusals import UnsupportedConversation, UnsupportedParameter
 
 MEDIA_TYPE = "application/problem+json"
-OPENAI_PATH = "/v1/models"
+OPENAI_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/responses")
+"""Where OpenAI's clients call: there problem documents carry their ``error`` object too."""
 MOST_PROBLEMS = 20
 LONGEST_FIELD = 100
 
@@ -26,6 +29,28 @@ class Code:
     status: int
     code: str
     title: str
+
+
+class FieldProblemBody(BaseModel):
+    """A field that cannot be accepted."""
+
+    field: str
+    problem: str
+
+
+class ProblemBody(BaseModel):
+    """RFC 9457, with a stable `code`. `errors` and `retry_after` are there only where there is something to say."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[FieldProblemBody] | None = Field(default=None, exclude_if=lambda value: value is None)
+    retry_after: int | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="Seconds; in streams and batches, where no header can say so."
+    )
 
 
 TABLE: dict[type[errors.PaliServeError], Code] = {
@@ -45,19 +70,34 @@ TABLE: dict[type[errors.PaliServeError], Code] = {
     errors.ModelNotReady: Code(503, "model_not_ready", "The model is not ready"),
     errors.DeadlineExceeded: Code(504, "deadline_exceeded", "The time ran out"),
     errors.GenerationFailed: Code(500, "internal", "The service failed"),
+    UnsupportedConversation: Code(400, "unsupported_conversation", "Conversations are not supported"),
+    UnsupportedParameter: Code(400, "unsupported_parameter", "A parameter is not supported"),
 }
 INTERNAL = Code(500, "internal", "The service failed")
 INTERNAL_DETAIL = "Something failed inside the service. The log tells more under this request id."
+_NOT_HERE = {
+    "/v1/completions": "Completions cannot carry a picture, and PaliGemma answers about pictures: use POST /v1/chat/completions.",
+    "/v1/responses": "The responses interface is not offered: use POST /v1/chat/completions.",
+}
 _BY_STATUS = {404: ("not_found", "There is no such path"), 405: ("method_not_allowed", "The path has no such method")}
 
 
 def of_error(error: errors.PaliServeError, path: str) -> JSONResponse:
     """The answer to an error of ours."""
+    told = document(error, path)
+    wait = told.pop("retry_after", None)
+    return _response(told, {} if wait is None else {"Retry-After": str(wait)})
+
+
+def document(error: Exception, path: str = "") -> dict[str, Any]:
+    """The problem document of any error. It says itself when to come back: in a stream and in a batch no header can."""
+    if not isinstance(error, errors.PaliServeError):
+        return _document(INTERNAL, INTERNAL_DETAIL, path)
     code = TABLE[type(error)]
-    fields = error.fields if isinstance(error, errors.InvalidRequest) else ()
-    wait = error.retry_after if isinstance(error, errors.Overloaded) else 1.0
-    headers = {"Retry-After": _jittered(wait)} if code.status == 503 else {}
-    return problem(code, error.message, path, fields, headers)
+    told = _document(code, error.message, path, error.fields if isinstance(error, errors.InvalidRequest) else ())
+    if code.status == 503:
+        told["retry_after"] = _jittered(error.retry_after if isinstance(error, errors.Overloaded) else 1.0)
+    return told
 
 
 def refusal(error: ValidationError) -> errors.InvalidRequest:
@@ -75,20 +115,17 @@ def of_http(error: HTTPException, path: str) -> JSONResponse:
     """The answer to a path or a method that is not there."""
     default = HTTPStatus(error.status_code).phrase
     name, title = _BY_STATUS.get(error.status_code, (default.lower().replace(" ", "_"), default))
-    detail = "See /docs for the paths and methods there are."
-    return problem(Code(error.status_code, name, title), detail, path, headers=dict(error.headers or {}))
+    detail = _NOT_HERE.get(path, "See /docs for the paths and methods there are.")
+    return _response(_document(Code(error.status_code, name, title), detail, path), dict(error.headers or {}))
 
 
 def internal(path: str) -> JSONResponse:
     """The answer to what nobody foresaw."""
-    return problem(INTERNAL, INTERNAL_DETAIL, path)
+    return _response(_document(INTERNAL, INTERNAL_DETAIL, path))
 
 
-def problem(
-    code: Code, detail: str, path: str, fields: Sequence[errors.FieldProblem] = (), headers: dict[str, str] | None = None
-) -> JSONResponse:
-    """A problem document. Where OpenAI's clients call, it carries their ``error`` object too."""
-    body: dict[str, object] = {
+def _document(code: Code, detail: str, path: str, fields: Sequence[errors.FieldProblem] = ()) -> dict[str, Any]:
+    body: dict[str, Any] = {
         "type": f"urn:paliserve:error:{code.code}",
         "title": code.title,
         "status": code.status,
@@ -98,12 +135,16 @@ def problem(
     }
     if fields:
         body["errors"] = [{"field": each.field[:LONGEST_FIELD], "problem": each.problem} for each in fields]
-    if path == OPENAI_PATH or path.startswith(f"{OPENAI_PATH}/"):
+    if path in OPENAI_PATHS or path.startswith(f"{OPENAI_PATHS[0]}/"):
         kind = "server_error" if code.status >= 500 else "invalid_request_error"
-        body["error"] = {"message": detail, "type": kind, "param": None, "code": code.code}
-    return JSONResponse(body, code.status, headers, MEDIA_TYPE)
+        body["error"] = {"message": detail, "type": kind, "param": body["errors"][0]["field"] if fields else None, "code": code.code}
+    return body
 
 
-def _jittered(seconds: float) -> str:
+def _response(body: dict[str, Any], headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(body, body["status"], headers, MEDIA_TYPE)
+
+
+def _jittered(seconds: float) -> int:
     """Whole seconds, at least 1, told a little differently to everyone, so that they do not come back together."""
-    return str(max(1, math.ceil(seconds * random.uniform(0.8, 1.2))))  # noqa: S311 (not a secret)
+    return max(1, math.ceil(seconds * random.uniform(0.8, 1.2)))  # noqa: S311 (not a secret)

@@ -1,16 +1,17 @@
 """The fields of each task's request, as JSON or as a form. The image itself is not among them: ``bodies`` takes it out first."""
 
+from collections.abc import Awaitable
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from service.tasks.prompts import LANGUAGES, MAX_OBJECTS, CaptionStyle
-from service.tasks.results import Box, MaskFormat
-from service.tasks.tasks import MAX_TOKENS, Options
+from service.tasks.results import Box, MaskFormat, TaskResult
+from service.tasks.tasks import MAX_TOKENS, Options, Tasks
 
 
-def _one_of(kind: type[StrEnum]) -> BeforeValidator:
+def one_of(kind: type[StrEnum]) -> BeforeValidator:
     """Takes a member's text too: strict JSON has no other way to name it."""
 
     def member(value: object) -> object:
@@ -21,12 +22,12 @@ def _one_of(kind: type[StrEnum]) -> BeforeValidator:
     return BeforeValidator(member)
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
     """JSON's 1.0 is the integer 1."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-WHOLE = BeforeValidator(_whole)
+WHOLE = BeforeValidator(whole)
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Text = Annotated[str, Field(min_length=1, max_length=8192)]
 Language = Annotated[str, Field(min_length=1, max_length=16, json_schema_extra={"enum": sorted(LANGUAGES)})]
@@ -45,7 +46,7 @@ class TaskRequest(BaseModel):
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: Annotated[int, Field(ge=0, le=100_000), WHOLE] = Field(default=0, description="0 keeps all.")
     seed: Annotated[int, Field(ge=0, lt=2**63), WHOLE] | None = None
-    stream: bool = Field(default=False, description="Not offered yet: only false is taken.", json_schema_extra={"const": False})
+    stream: bool = Field(default=False, description="Answer with server-sent events, while the answer is being written.")
     strict: bool = Field(default=False, description="Keep the answer to the task's grammar: then boxes and masks always parse.")
     timeout_ms: Annotated[int, Field(ge=1, le=3_600_000), WHOLE] | None = None
 
@@ -53,14 +54,7 @@ class TaskRequest(BaseModel):
     @classmethod
     def _number(cls, value: object) -> object:
         """A form has no numbers."""
-        return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else _whole(value)
-
-    @field_validator("stream")
-    @classmethod
-    def _not_offered(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("this is not offered yet: leave it out or send false")
-        return value
+        return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else whole(value)
 
     def options(self) -> Options:
         """The same for the tasks, which know seconds."""
@@ -70,12 +64,19 @@ class TaskRequest(BaseModel):
             strict=self.strict,
         )  # fmt: skip
 
+    def ask(self, tasks: Tasks, image: bytes, options: Options) -> Awaitable[TaskResult]:
+        """Put the request to the tasks; ``options`` are this one's, or made of them."""
+        raise NotImplementedError
+
 
 class CaptionRequest(TaskRequest):
     """Describe the picture."""
 
     language: Language = "en"
-    style: Annotated[CaptionStyle, _one_of(CaptionStyle)] = CaptionStyle.STANDARD
+    style: Annotated[CaptionStyle, one_of(CaptionStyle)] = CaptionStyle.STANDARD
+
+    def ask(self, tasks: Tasks, image: bytes, options: Options) -> Awaitable[TaskResult]:
+        return tasks.caption(image, options, self.language, self.style)
 
 
 class AnswerRequest(TaskRequest):
@@ -84,21 +85,33 @@ class AnswerRequest(TaskRequest):
     question: Text
     language: Language = "en"
 
+    def ask(self, tasks: Tasks, image: bytes, options: Options) -> Awaitable[TaskResult]:
+        return tasks.answer(image, options, self.question, self.language)
+
 
 class DetectRequest(TaskRequest):
     """Find the named objects."""
 
     objects: list[Name] = Field(min_length=1, max_length=MAX_OBJECTS)
 
+    def ask(self, tasks: Tasks, image: bytes, options: Options) -> Awaitable[TaskResult]:
+        return tasks.detect(image, options, self.objects)
+
 
 class SegmentRequest(DetectRequest):
     """Find and outline the named objects."""
 
-    mask_format: Annotated[MaskFormat, _one_of(MaskFormat)] = MaskFormat.RLE
+    mask_format: Annotated[MaskFormat, one_of(MaskFormat)] = MaskFormat.RLE
+
+    def ask(self, tasks: Tasks, image: bytes, options: Options) -> Awaitable[TaskResult]:
+        return tasks.segment(image, options, self.objects, self.mask_format)
 
 
 class ReadRequest(TaskRequest):
     """Read the text in the picture."""
+
+    def ask(self, tasks: Tasks, image: bytes, options: Options) -> Awaitable[TaskResult]:
+        return tasks.read(image, options)
 
 
 class BoxFields(BaseModel):
@@ -118,12 +131,14 @@ class CaptionRegionRequest(TaskRequest):
 
     box: BoxFields
 
-    def region(self) -> Box:
-        """The same for the tasks."""
-        return Box(self.box.x_min, self.box.y_min, self.box.x_max, self.box.y_max)
+    def ask(self, tasks: Tasks, image: bytes, options: Options) -> Awaitable[TaskResult]:
+        return tasks.caption_region(image, options, Box(self.box.x_min, self.box.y_min, self.box.x_max, self.box.y_max))
 
 
 class GenerateRequest(TaskRequest):
-    """Continue any prefix."""
+    """Continue any prefix, as a fine-tuned checkpoint wants it."""
 
     prompt: Annotated[str, Field(max_length=8192)]
+
+    def ask(self, tasks: Tasks, image: bytes, options: Options) -> Awaitable[TaskResult]:
+        return tasks.generate(image, options, self.prompt)

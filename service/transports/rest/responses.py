@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.tasks.results import Box, EncodedMask, PngMask, RleMask, Segment, TaskResult
+from service.tasks.results import Detection, EncodedMask, PngMask, RleMask, Segment, TaskResult
 
 
 class _FromResult(BaseModel):
@@ -150,12 +150,12 @@ def answer_response(result: TaskResult, identity: str) -> AnswerResponse:
 
 def detect_response(result: TaskResult, identity: str) -> DetectResponse:
     """Of ``detect``."""
-    return DetectResponse(**_shared(result, identity), detections=_detections(result))
+    return DetectResponse(**_shared(result, identity), detections=detections_of(result))
 
 
 def segment_response(result: TaskResult, identity: str) -> SegmentResponse:
     """Of ``segment``."""
-    return SegmentResponse(**_shared(result, identity), segments=_segments(result))
+    return SegmentResponse(**_shared(result, identity), segments=segments_of(result))
 
 
 def read_response(result: TaskResult, identity: str) -> ReadResponse:
@@ -165,7 +165,7 @@ def read_response(result: TaskResult, identity: str) -> ReadResponse:
 
 def generate_response(result: TaskResult, identity: str) -> GenerateResponse:
     """Of ``generate``."""
-    return GenerateResponse(**_shared(result, identity), detections=_detections(result), segments=_segments(result))
+    return GenerateResponse(**_shared(result, identity), detections=detections_of(result), segments=segments_of(result))
 
 
 def _shared(result: TaskResult, identity: str) -> dict[str, Any]:
@@ -184,16 +184,25 @@ def _shared(result: TaskResult, identity: str) -> dict[str, Any]:
     }
 
 
-def _detections(result: TaskResult) -> list[DetectionBody]:
-    return [DetectionBody.model_validate(each) for each in result.detections]
+def detections_of(result: TaskResult) -> list[DetectionBody]:
+    """All detections, in order."""
+    return [detection_body(each) for each in result.detections]
 
 
-def _segments(result: TaskResult) -> list[SegmentBody]:
-    return [SegmentBody(label=each.label, box=_box(each.box), score=each.score, mask=_mask(each)) for each in result.segments]
+def segments_of(result: TaskResult) -> list[SegmentBody]:
+    """All segments, in order."""
+    return [segment_body(each) for each in result.segments]
 
 
-def _box(box: Box) -> BoxBody:
-    return BoxBody.model_validate(box)
+def detection_body(detection: Detection) -> DetectionBody:
+    """One detection."""
+    return DetectionBody.model_validate(detection)
+
+
+def segment_body(segment: Segment) -> SegmentBody:
+    """One segment."""
+    box = BoxBody.model_validate(segment.box)
+    return SegmentBody(label=segment.label, box=box, score=segment.score, mask=_mask(segment))
 
 
 def _mask(segment: Segment) -> MaskBody | None:

@@ -6,7 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -31,11 +31,16 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Visit:
-    """What the routes and the error handlers tell about the request. ``task`` is empty where none was asked."""
+    """What the routes and the error handlers tell about the request. ``task`` is empty where none was asked.
+
+    ``parts`` are the requests that were made in one: where there are some they are counted, each by its own ``seconds``, and not the whole.
+    """
 
     task: str = ""
     code: str = "ok"
     answer: Answer | None = None
+    seconds: float = 0.0
+    parts: list["Visit"] = field(default_factory=list)
 
 
 def visit_of(request: Request) -> Visit:
@@ -93,32 +98,37 @@ class VisitBook:
             try:
                 await self._app(scope, receive, send_marked)
             except ClientDisconnect:
-                status, visit.code = CLIENT_LEFT, "cancelled"
+                # What was sent already was sent, if only in part.
+                status, visit.code = status or CLIENT_LEFT, "cancelled"
             except asyncio.CancelledError:
-                visit.code = "cancelled"
-                self._close(scope, visit, status, time.monotonic() - began)
+                visit.code, visit.seconds = "cancelled", time.monotonic() - began
+                self._close(scope, visit, status)
                 raise
             except Exception:
                 visit.code = "internal"
                 logger.exception("unforeseen")
                 if not status:
                     await problems.internal(scope["path"])(scope, receive, send_marked)
-            self._close(scope, visit, status, time.monotonic() - began)
+            visit.seconds = time.monotonic() - began
+            self._close(scope, visit, status)
         finally:
             request_id.reset(token)
 
-    def _close(self, scope: Scope, visit: Visit, status: int, seconds: float) -> None:
+    def _close(self, scope: Scope, visit: Visit, status: int) -> None:
         # The route's template: a path as sent is a stranger's text.
         route = getattr(scope.get("route"), "path", "(other path)")
         trace = TRACE_PARENT.fullmatch(Headers(scope=scope).get("traceparent", ""))
         level = logging.ERROR if status == 500 else logging.DEBUG if route in QUIET else logging.INFO
-        logger.log(
-            level, "%s %s %d %s %.1f ms%s", _method(scope), route, status, visit.code, 1000 * seconds, f" trace {trace[1]}" if trace else ""
-        )
+        told = (_method(scope), route, status, visit.code, 1000 * visit.seconds, f" trace {trace[1]}" if trace else "")
+        logger.log(level, "%s %s %d %s %.1f ms%s", *told)
+        for each in visit.parts or [visit]:
+            self._count(each)
+
+    def _count(self, visit: Visit) -> None:
         if not visit.task:
             return
         answer = visit.answer
-        self._metrics.request_ended(visit.task, visit.code, "rest", seconds, answer.model if answer else "_other")
+        self._metrics.request_ended(visit.task, visit.code, "rest", visit.seconds, answer.model if answer else "_other")
         if answer:
             timings, usage = answer.timings, answer.usage
             self._metrics.stages_took({name: getattr(timings, name) for name in ("queue", "preprocess", "vision", "prefill", "decode")})

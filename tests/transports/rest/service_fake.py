@@ -13,6 +13,7 @@ from service.instances.description import ModelDescription
 from service.observability.metrics import Metrics
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Answer, Box, Detection, ImageSize, MaskFormat, RleMask, Segment, TaskResult, Timings, Usage
+from service.tasks.streaming import Progress
 from service.tasks.tasks import Options, Tasks
 from service.transports.rest.application import create_application
 
@@ -42,12 +43,16 @@ def result(task: str, detections: tuple[Detection, ...] = (), segments: tuple[Se
 
 
 class FakeTasks:
-    """Stands in for ``Tasks``: keeps what it was called with, answers ``results`` or raises ``error``; never comes back where ``hold``."""
+    """Stands in for ``Tasks``: keeps what it was called with, answers ``results`` or raises ``error``; never comes back where ``hold``.
+
+    Who listens is told of ``events`` first.
+    """
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.error: Exception | None = None
         self.results: dict[str, TaskResult] = {}
+        self.events: list[Progress] = []
         self.hold = False
         self.entered = asyncio.Event()
         self.cancelled = False
@@ -70,11 +75,15 @@ class FakeTasks:
     async def caption_region(self, image: bytes, options: Options, box: Box) -> TaskResult:
         return await self._reply("caption-region", image, options, box)
 
-    async def generate(self, image: bytes, options: Options, prompt: str) -> TaskResult:
-        return await self._reply("generate", image, options, prompt)
+    async def generate(self, image: bytes, options: Options, prompt: str, mask_format: MaskFormat = MaskFormat.RLE) -> TaskResult:
+        return await self._reply("generate", image, options, prompt, *([] if mask_format is MaskFormat.RLE else [mask_format]))
 
     async def _reply(self, task: str, *arguments: Any) -> TaskResult:
+        options: Options = arguments[1]
         self.calls.append((task, *arguments))
+        if options.listener is not None:
+            for event in self.events:
+                options.listener(event)
         self.entered.set()
         if self.hold:
             try:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.transports.rest.bodies import MOST_VALUES
 from service.transports.rest.middleware import MOST_DRAINED
-from service.transports.rest.openapi import REQUESTS
+from service.transports.rest.offers import OFFERS
 from tests.transports.rest.service_fake import IMAGE, IMAGE_TEXT, MAX_IMAGE_BYTES, OWN_FIELDS, Rest, fields_of, problem
 
 BOUNDARY = "multipart/form-data; boundary=edge"
@@ -306,7 +306,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-FIELDS = sorted({"image", "unknown", *(name for request in REQUESTS.values() for name in request.model_fields)})
+FIELDS = sorted({"image", "unknown", *(name for offer in OFFERS.values() for name in offer.request.model_fields)})
 
 
 def post(rest: Rest, task: str, **arguments: Any) -> httpx.Response:

@@ -9,7 +9,7 @@ import pytest
 
 from service.errors import Draining
 from service.transports.rest import problems
-from service.transports.rest.openapi import REQUESTS
+from service.transports.rest.offers import OFFERS
 from tests.transports.rest.service_fake import Rest, problem
 
 COMMITTED = Path(__file__).parents[3] / "service/transports/rest/openapi.json"
@@ -46,22 +46,22 @@ def test_every_reference_is_there(document: dict[str, Any]) -> None:
     assert names <= set(document["components"]["schemas"])
 
 
-@pytest.mark.parametrize("task", sorted(REQUESTS))
+@pytest.mark.parametrize("task", sorted(OFFERS))
 def test_a_task_documents_both_bodies_and_every_problem(document: dict[str, Any], task: str) -> None:
     operation = document["paths"][f"/v1/{task}"]["post"]
     assert operation["requestBody"]["required"] is True
     assert set(operation["requestBody"]["content"]) == {"application/json", "multipart/form-data"}
     for content in operation["requestBody"]["content"].values():
         schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
-        assert set(schema["properties"]) == {"image", *REQUESTS[task].model_fields}
+        assert set(schema["properties"]) == {"image", *OFFERS[task].request.model_fields}
         assert "image" in schema["required"]
         assert schema["additionalProperties"] is False
     assert set(operation["responses"]) == {"200", *(str(code.status) for code in problems.TABLE.values())}
     for status, response in operation["responses"].items():
-        assert set(response["content"]) == {"application/json" if status == "200" else "application/problem+json"}
+        assert set(response["content"]) == ({"application/json", "text/event-stream"} if status == "200" else {"application/problem+json"})
 
 
-@pytest.mark.parametrize("task", sorted(REQUESTS))
+@pytest.mark.parametrize("task", sorted(OFFERS))
 def test_every_input_has_a_maximum(document: dict[str, Any], task: str) -> None:
     schemas = document["components"]["schemas"]
     seen = set()
@@ -81,14 +81,14 @@ def test_every_input_has_a_maximum(document: dict[str, Any], task: str) -> None:
     assert {"string", "integer", "number", "boolean"} <= seen
 
 
-@pytest.mark.parametrize("task", sorted(REQUESTS))
+@pytest.mark.parametrize("task", sorted(OFFERS))
 def test_the_examples_can_be_sent(rest: Rest, document: dict[str, Any], task: str) -> None:
     example = document["paths"][f"/v1/{task}"]["post"]["requestBody"]["content"]["application/json"]["example"]
     response = rest.call("POST", f"/v1/{task}", json=example)
     assert response.status_code == 200, response.text
 
 
-@pytest.mark.parametrize("task", sorted(REQUESTS))
+@pytest.mark.parametrize("task", sorted(OFFERS))
 def test_an_answer_has_exactly_the_documented_fields(rest: Rest, document: dict[str, Any], task: str) -> None:
     schema = document["paths"][f"/v1/{task}"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
     documented = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
@@ -105,7 +105,7 @@ def test_pages(rest: Rest) -> None:
 
 def test_a_service_that_stops_takes_nothing_new(rest: Rest) -> None:
     rest.service.refusal = Draining("The service is stopping; ask another replica.")
-    for task in REQUESTS:
+    for task in OFFERS:
         response = rest.json(task)
         problem(response, 503, "draining")
         assert int(response.headers["retry-after"]) >= 1

@@ -8,7 +8,7 @@ import pytest
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Box, MaskFormat, PngMask, PolygonMask, RleMask, Segment
 from service.tasks.tasks import Options
-from service.transports.rest.openapi import REQUESTS
+from service.transports.rest.offers import OFFERS
 from tests.transports.rest.service_fake import BOX, IMAGE, IMAGE_TEXT, OWN_FIELDS, Rest, fields_of, problem, result
 
 SHARED = {"id", "model", "task", "prompt", "text", "finish_reason", "score", "image", "usage", "timings_ms"}
@@ -24,7 +24,7 @@ def as_form(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_there_is_a_case_for_every_task() -> None:
-    assert set(TASKS) == set(REQUESTS) == set(OWN_RESULTS)
+    assert set(TASKS) == set(OFFERS) == set(OWN_RESULTS)
 
 
 @pytest.mark.parametrize("form", [False, True])
@@ -117,16 +117,6 @@ def test_masks(rest: Rest, mask: RleMask | PngMask | PolygonMask | None, told: o
 def test_base64_with_and_without_a_data_url(rest: Rest, head: str) -> None:
     assert rest.json("read", {"image": head + IMAGE_TEXT}).status_code == 200
     assert rest.fake.calls[0][1] == IMAGE
-
-
-@pytest.mark.parametrize("form", [False, True])
-@pytest.mark.parametrize("field", ["stream"])
-def test_what_is_not_offered_is_refused(rest: Rest, field: str, form: bool) -> None:
-    response = rest.form("read", {field: "true"}) if form else rest.json("read", {field: True})
-    body = problem(response, 422, "invalid_request")
-    assert fields_of(body) == [field]
-    assert "not offered" in body["detail"]
-    assert not rest.fake.calls
 
 
 @pytest.mark.parametrize(
