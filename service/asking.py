@@ -11,7 +11,7 @@ from service.errors import OperatorError
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.tasks.tasks import Options
-from service.transports.rest.responses import generate_response
+from service.transports.responses import generate_response
 from service.wiring import PaliServe
 
 

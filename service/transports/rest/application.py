@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from service.errors import PaliServeError
 from service.observability.metrics import Metrics
+from service.transports.ports import Service
 from service.transports.rest import problems
 from service.transports.rest.batch import batch_routes
 from service.transports.rest.chat import chat_routes
@@ -16,9 +17,8 @@ from service.transports.rest.health import health_routes
 from service.transports.rest.middleware import Lingering
 from service.transports.rest.models import model_routes
 from service.transports.rest.openapi import describe
-from service.transports.rest.ports import Service
 from service.transports.rest.routes import task_routes
-from service.transports.rest.visits import VisitBook, visit_of
+from service.transports.rest.visits import Visits, visit_of
 
 
 def create_application(service: Service, metrics: Metrics, max_image_bytes: int) -> FastAPI:
@@ -40,7 +40,7 @@ def create_application(service: Service, metrics: Metrics, max_image_bytes: int)
         return RedirectResponse("/docs")
 
     _handle_errors(application)
-    application.add_middleware(VisitBook, metrics=metrics)
+    application.add_middleware(Visits, metrics=metrics)
     # Added last, it stands outermost: its waiting is no part of a visit's time.
     application.add_middleware(Lingering)
     # FastAPI's way to replace the document.

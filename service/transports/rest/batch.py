@@ -10,13 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.errors import FieldProblem, InvalidRequest, PaliServeError
 from service.observability.logs import request_id
+from service.transports import responses as told
+from service.transports.offers import OFFERS
+from service.transports.ports import Service
+from service.transports.requests import refusal
 from service.transports.rest import problems
-from service.transports.rest import responses as told
 from service.transports.rest.bodies import decoded_image, read_object
-from service.transports.rest.offers import OFFERS
-from service.transports.rest.ports import Service
 from service.transports.rest.problems import ProblemBody
-from service.transports.rest.visits import Visit, visit_of, while_connected
+from service.transports.rest.visits import visit_of, while_connected
+from service.transports.visits import Visit
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ def _checked(fields: dict[str, Any]) -> BatchRequest:
     try:
         return BatchRequest.model_validate(fields, strict=True)
     except ValidationError as error:
-        raise problems.refusal(error) from None
+        raise refusal(error) from None
 
 
 class _Images:

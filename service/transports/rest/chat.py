@@ -8,11 +8,11 @@ from fastapi import APIRouter, Request, Response
 from service.errors import FieldProblem, InvalidRequest
 from service.tasks.results import TaskResult
 from service.tasks.streaming import EventListener, stream
+from service.transports.ports import Service
 from service.transports.rest.bodies import decoded_image, read_object
 from service.transports.rest.chat_requests import ChatRequest, read_chat
 from service.transports.rest.chat_responses import ChatCompletion, ChatEvents, completion
 from service.transports.rest.event_stream import HEARTBEAT, EventStream
-from service.transports.rest.ports import Service
 from service.transports.rest.visits import visit_of, while_connected
 
 EXAMPLE = '{"messages": [{"role": "user", "content": [{"type": "text", …}, {"type": "image_url", …}]}]}'

@@ -8,9 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from service.errors import FieldProblem, InvalidRequest
 from service.tasks.results import MaskFormat
 from service.tasks.tasks import MAX_TOKENS, Options
-from service.transports.rest import problems
+from service.transports.requests import WHOLE, Name, one_of, refusal, whole
 from service.transports.rest.refusals import UnsupportedConversation, UnsupportedParameter
-from service.transports.rest.requests import WHOLE, Name, one_of, whole
 
 MOST_PARTS = 64
 
@@ -118,7 +117,7 @@ def read_chat(fields: dict[str, Any]) -> ChatRequest:
     try:
         return ChatRequest.model_validate(fields, strict=True)
     except ValidationError as error:
-        raise problems.refusal(error) from None
+        raise refusal(error) from None
 
 
 def _check_conversation(messages: object) -> None:

@@ -11,8 +11,8 @@ from service.observability.logs import request_id
 from service.tasks.results import Piece, TaskResult
 from service.tasks.results import Usage as Tokens
 from service.tasks.streaming import Event, ResultEvent, TokenEvent
+from service.transports.responses import DetectionBody, SegmentBody, detections_of, segments_of
 from service.transports.rest.events import data
-from service.transports.rest.responses import DetectionBody, SegmentBody, detections_of, segments_of
 
 LEAST_LOGPROB = -9999.0
 """What stands for the logarithm of 0, which JSON cannot write."""

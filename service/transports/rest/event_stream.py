@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 from service.errors import PaliServeError
 from service.tasks.streaming import Event, QuietEvent, ResultEvent
 from service.transports.rest import problems
-from service.transports.rest.visits import Visit, visit_of, while_connected
+from service.transports.rest.visits import visit_of, while_connected
+from service.transports.visits import Visit
 
 logger = logging.getLogger(__name__)
 

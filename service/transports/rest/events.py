@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from service.observability.logs import request_id
 from service.tasks.results import TaskResult
 from service.tasks.streaming import DetectionEvent, Event, ResultEvent, SegmentEvent, TokenEvent
-from service.transports.rest.responses import DetectionBody, SegmentBody, detection_body, segment_body
+from service.transports.responses import DetectionBody, SegmentBody, detection_body, segment_body
 
 
 class TokenEventBody(BaseModel):

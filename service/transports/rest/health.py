@@ -5,7 +5,7 @@ from pydantic import BaseModel
 
 from service.errors import ModelNotReady
 from service.observability.metrics import Metrics
-from service.transports.rest.ports import Service
+from service.transports.ports import Service
 
 
 class Health(BaseModel):

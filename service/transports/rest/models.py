@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from service.instances.description import ModelDescription
-from service.transports.rest.ports import Service
+from service.transports.ports import Service
 
 
 class ModelBody(BaseModel):

@@ -7,14 +7,14 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from service.transports.offers import OFFERS
+from service.transports.ports import Service
 from service.transports.rest import problems
 from service.transports.rest.batch import MOST_REQUESTS
 from service.transports.rest.chat_requests import ChatRequest
 from service.transports.rest.chat_responses import ChatChunk
 from service.transports.rest.event_stream import MEDIA_TYPE
 from service.transports.rest.events import DetectionEventBody, SegmentEventBody, TokenEventBody
-from service.transports.rest.offers import OFFERS
-from service.transports.rest.ports import Service
 from service.transports.rest.problems import Code, ProblemBody
 from service.transports.rest.refusals import UnsupportedConversation, UnsupportedParameter
 

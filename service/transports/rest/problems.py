@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from service import errors
 from service.observability.logs import request_id
+from service.transports.requests import LONGEST_FIELD
 from service.transports.rest.refusals import UnsupportedConversation, UnsupportedParameter
 
 MEDIA_TYPE = "application/problem+json"
 OPENAI_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/responses")
 """Where OpenAI's clients call: there problem documents carry their ``error`` object too."""
-MOST_PROBLEMS = 20
-LONGEST_FIELD = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +97,6 @@ def document(error: Exception, path: str = "") -> dict[str, Any]:
     if code.status == 503:
         told["retry_after"] = _jittered(error.retry_after if isinstance(error, errors.Overloaded) else 1.0)
     return told
-
-
-def refusal(error: ValidationError) -> errors.InvalidRequest:
-    """The error for fields that do not fit their schema: field by field, and never the input."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    fields = tuple(
-        errors.FieldProblem(".".join(str(part) for part in each["loc"])[:LONGEST_FIELD], each["msg"].removeprefix("Value error, "))
-        for each in found[:MOST_PROBLEMS]
-    )
-    detail = "; ".join(f"{each.field}: {each.problem}" for each in fields[:3]) + "."
-    return errors.InvalidRequest(detail, fields)
 
 
 def of_http(error: HTTPException, path: str) -> JSONResponse:

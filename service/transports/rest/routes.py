@@ -8,11 +8,11 @@ from fastapi import APIRouter, Request, Response
 from service.observability.logs import request_id
 from service.tasks.results import TaskResult
 from service.tasks.streaming import EventListener, stream
+from service.transports.offers import OFFERS, Offer
+from service.transports.ports import Service
 from service.transports.rest.bodies import read_body
 from service.transports.rest.event_stream import HEARTBEAT, EventStream
 from service.transports.rest.events import TaskEvents
-from service.transports.rest.offers import OFFERS, Offer
-from service.transports.rest.ports import Service
 from service.transports.rest.visits import visit_of, while_connected
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service.transports.offers import OFFERS
 from service.transports.rest.bodies import MOST_VALUES
 from service.transports.rest.middleware import MOST_DRAINED
-from service.transports.rest.offers import OFFERS
 from tests.transports.rest.service_fake import IMAGE, IMAGE_TEXT, MAX_IMAGE_BYTES, OWN_FIELDS, Rest, fields_of, problem
 
 BOUNDARY = "multipart/form-data; boundary=edge"

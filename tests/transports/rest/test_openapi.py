@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from service.errors import Draining
+from service.transports.offers import OFFERS
 from service.transports.rest import problems
-from service.transports.rest.offers import OFFERS
 from tests.transports.rest.service_fake import Rest, problem
 
 COMMITTED = Path(__file__).parents[3] / "service/transports/rest/openapi.json"

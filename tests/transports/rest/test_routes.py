@@ -8,7 +8,7 @@ import pytest
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Box, MaskFormat, PngMask, PolygonMask, RleMask, Segment
 from service.tasks.tasks import Options
-from service.transports.rest.offers import OFFERS
+from service.transports.offers import OFFERS
 from tests.transports.rest.service_fake import BOX, IMAGE, IMAGE_TEXT, OWN_FIELDS, Rest, fields_of, problem, result
 
 SHARED = {"id", "model", "task", "prompt", "text", "finish_reason", "score", "image", "usage", "timings_ms"}

@@ -1,4 +1,4 @@
-"""The tasks as REST offers them: for each its request, its response, and how one is written from the other's result."""
+"""The tasks as the transports offer them: for each its request, its response, and how one is written from the other's result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ValidationError
 
 from service.tasks.results import TaskResult
-from service.transports.rest import problems
-from service.transports.rest import requests as asked
-from service.transports.rest import responses as told
+from service.transports import requests as asked
+from service.transports import responses as told
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Offer:
             # A form's values are text; JSON's types mean what they say.
             return self.request.model_validate(fields, strict=None if from_form else True)
         except ValidationError as error:
-            raise problems.refusal(error) from None
+            raise asked.refusal(error) from None
 
 
 OFFERS = {

@@ -1,4 +1,4 @@
-"""What the REST transport needs from the service that ``main`` builds."""
+"""What every transport needs from the service that ``main`` builds."""
 
 from collections.abc import Sequence
 from typing import Protocol

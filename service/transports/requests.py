@@ -1,14 +1,18 @@
-"""The fields of each task's request, as JSON or as a form. The image itself is not among them: ``bodies`` takes it out first."""
+"""The fields of each task's request, whatever they were sent as, and their limits. The image is not among them: it was taken out first."""
 
 from collections.abc import Awaitable
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from service.errors import FieldProblem, InvalidRequest
 from service.tasks.prompts import LANGUAGES, MAX_OBJECTS, CaptionStyle
 from service.tasks.results import Box, MaskFormat, TaskResult
 from service.tasks.tasks import MAX_TOKENS, Options, Tasks
+
+MOST_PROBLEMS = 20
+LONGEST_FIELD = 100
 
 
 def one_of(kind: type[StrEnum]) -> BeforeValidator:
@@ -142,3 +146,14 @@ class GenerateRequest(TaskRequest):
 
     def ask(self, tasks: Tasks, image: bytes, options: Options) -> Awaitable[TaskResult]:
         return tasks.generate(image, options, self.prompt)
+
+
+def refusal(error: ValidationError) -> InvalidRequest:
+    """The error for fields that do not fit their schema: field by field, and never the input."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    fields = tuple(
+        FieldProblem(".".join(str(part) for part in each["loc"])[:LONGEST_FIELD], each["msg"].removeprefix("Value error, "))
+        for each in found[:MOST_PROBLEMS]
+    )
+    detail = "; ".join(f"{each.field}: {each.problem}" for each in fields[:3]) + "."
+    return InvalidRequest(detail, fields)

@@ -1,0 +1,1 @@
+"""gRPC: grpc.aio over the tasks."""
