@@ -2,8 +2,11 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 OPENAPI := service/transports/rest/openapi.json
+STUBS := service/transports/grpc/generated
+PROTOC := $(BIN)/python -m grpc_tools.protoc -I $(STUBS)=protos/paligemma/v1 protos/paligemma/v1/paligemma.proto
+LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-.PHONY: demo test check lint types imports generated generate format parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-scaled-decoding evaluate clean
+.PHONY: demo test check lint types imports protocols generated generate format parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-scaled-decoding evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -11,7 +14,7 @@ demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 test: .venv/dev ## all tests
 	$(BIN)/python -m pytest
 
-check: lint types imports generated ## everything that needs no test run
+check: lint types imports protocols generated ## everything that needs no test run
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -23,11 +26,21 @@ types: .venv/dev
 imports: .venv/dev
 	$(BIN)/lint-imports
 
-generated: .venv/dev ## the OpenAPI document must be what the code makes
+protocols: .venv/dev ## lint; and against the last tag, where there is one that has them: nothing that clients rely on may change
+	$(BIN)/buf lint protos
+	$(BIN)/buf format --diff --exit-code protos
+	@if [ -z "$(LAST_TAG)" ] || ! git cat-file -e "$(LAST_TAG):protos/buf.yaml" 2>/dev/null; then echo "no tag to compare the protocols with"; \
+	else set -x; $(BIN)/buf breaking protos --against ".git#tag=$(LAST_TAG),subdir=protos"; fi
+
+generated: .venv/dev ## what is generated must be what the code and the protocols make
 	$(BIN)/python -m service.transports.rest.openapi | diff - $(OPENAPI)
+	rm -rf build/stubs && mkdir -p build/stubs
+	$(PROTOC) --python_out=build/stubs --pyi_out=build/stubs --grpc_python_out=build/stubs
+	diff -r --exclude=__init__.py --exclude=__pycache__ build/stubs/$(STUBS) $(STUBS)
 
 generate: .venv/dev ## write what is generated
 	$(BIN)/python -m service.transports.rest.openapi > $(OPENAPI)
+	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=.
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .

@@ -31,11 +31,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="paliserve", description="Serves PaliGemma: captions, answers, boxes and masks as JSON.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    serve = commands.add_parser("serve", help="answer requests over HTTP")
+    serve = commands.add_parser("serve", help="answer requests over HTTP and gRPC")
     serve.add_argument("--config", type=Path, help="settings as TOML")
     serve.add_argument("--host", help="address to listen on (127.0.0.1)")
     serve.add_argument("--port", type=int, help="HTTP port (8000)")
-    serve.add_argument("--grpc-port", type=int, help="not offered yet: nothing listens there")
+    serve.add_argument("--grpc-port", type=int, help="gRPC port (8001); 0: no gRPC")
     serve.add_argument("--log-format", choices=["console", "json"])
     serve.add_argument("--print-config", action="store_true", help="show the settings that result, and stop")
     serve.set_defaults(run=_serve)

@@ -15,6 +15,7 @@ from service.engine.worker import freeze
 from service.errors import OperatorError
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.transports.grpc.server import GrpcServer, Limits
 from service.transports.rest.application import create_application, package_version
 from service.wiring import PaliServe
 
@@ -27,6 +28,9 @@ wait for seconds, before any limit or deadline of ours sees them, while those wh
 SWITCH_INTERVAL = 0.0005
 """Seconds for which another thread may keep the event loop from running Python; Python's own choice is 0.005."""
 
+MESSAGE_OVERHEAD = 1_000_000
+"""Bytes that a message of gRPC may have beside its image."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -37,9 +41,10 @@ class ServingError(OperatorError):
 class HttpServer(uvicorn.Server):
     """Drains on the first SIGINT or SIGTERM: accepted requests finish. Stops at once on the second. Returns normally either way."""
 
-    def __init__(self, config: uvicorn.Config, service: PaliServe) -> None:
+    def __init__(self, config: uvicorn.Config, service: PaliServe, grpc_server: GrpcServer | None) -> None:
         super().__init__(config)
         self._service = service
+        self._grpc_server = grpc_server
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -63,28 +68,57 @@ class HttpServer(uvicorn.Server):
             return
         logger.info("stopping: finishing what was accepted")
         self._service.drain()
+        if self._grpc_server:
+            self._grpc_server.tell(serving=False)
 
 
 async def serve(settings: Settings) -> int:
     """Serve until told to stop; returns the exit status. Errors: ServingError, CheckpointError."""
-    if settings.grpc_port:
-        logger.warning("gRPC is not offered yet: nothing listens on port %d", settings.grpc_port)
     # Bound first: a port in use should not cost the time to load a model.
-    listener = _bind(settings.host, settings.port)
+    listener = _bind(settings.host, settings.port, "--port")
+    grpc_reserved = _bind(settings.host, settings.grpc_port, "--grpc-port") if settings.grpc_port else None
     service = PaliServe(settings, Metrics(package_version()))
+    grpc_server = await _start_grpc(service, settings, grpc_reserved) if grpc_reserved else None
     await service.start()
     freeze()
     sys.setswitchinterval(SWITCH_INTERVAL)
     application = create_application(service, service.metrics, settings.max_image_bytes)
     # h11 bounds the size of headers; httptools, which uvicorn prefers, does not.
     config = uvicorn.Config(application, http="h11", ws="none", log_config=None, access_log=False, server_header=False)
+    http_server = HttpServer(config, service, grpc_server)
     listener.listen(2048)
-    host, port = listener.getsockname()[:2]
-    logger.info("serving %s on http://%s:%d", ", ".join(each.name for each in service.models()), host, port)
-    await HttpServer(config, service).serve(sockets=[listener, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))])
+    where = "http://{}:{}".format(*listener.getsockname())
+    if grpc_server:
+        grpc_server.tell(serving=True)
+        where += f" and gRPC on {settings.host}:{settings.grpc_port}"
+    logger.info("serving %s on %s", ", ".join(each.name for each in service.models()), where)
+    await http_server.serve(sockets=[listener, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))])
+    if grpc_server:
+        await grpc_server.stop(at_once=http_server.force_exit)
     await service.stop()
     logger.info("stopped")
     return 0
+
+
+async def _start_grpc(service: PaliServe, settings: Settings, reserved: socket.socket) -> GrpcServer:
+    """Answers at once: that the models are being warmed up. ``reserved`` holds the port until the server does."""
+    limits = Limits(
+        # Twice what an image may have, so that one somewhat too large is told so, by name.
+        message_bytes=settings.grpc_max_message_bytes or 2 * settings.max_image_bytes + MESSAGE_OVERHEAD,
+        calls=settings.grpc_max_calls,
+        calls_per_connection=settings.grpc_calls_per_connection,
+        keepalive=settings.grpc_keepalive_seconds,
+        keepalive_timeout=settings.grpc_keepalive_timeout_seconds,
+        ping_interval=settings.grpc_ping_interval_seconds,
+        connection_age=settings.grpc_connection_age_seconds,
+    )
+    server = GrpcServer(service, service.metrics, limits, settings.grpc_reflection)
+    with reserved:
+        try:
+            await server.start(settings.host, settings.grpc_port)
+        except OSError as error:
+            raise ServingError(f"gRPC {error}. Give another port with --grpc-port, or 0 for none.") from None
+    return server
 
 
 def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -96,7 +130,7 @@ def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return cast("Callable[[], asyncio.AbstractEventLoop]", uvloop.new_event_loop)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, flag: str) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         # With the protocol named, because asyncio turns Nagle's delay off for such sockets only: answers would wait 40 ms.
@@ -104,6 +138,6 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
     except OSError as error:
-        raise ServingError(f"cannot listen on {host}:{port}: {error.strerror}. Give another one with --host and --port.") from None
+        raise ServingError(f"cannot listen on {host}:{port}: {error.strerror}. Give another one with --host and {flag}.") from None
     listener.set_inheritable(True)
     return listener

@@ -22,6 +22,9 @@ HostName = Annotated[str, Field(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-
 """See ``FetchLimits``."""
 
 
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
 class SettingsError(OperatorError):
     """A setting cannot be used."""
 
@@ -52,7 +55,15 @@ class Settings(BaseModel):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    grpc_port: int = Field(default=0, ge=0, le=65535)
+    grpc_port: int = Field(default=8001, ge=0, le=65535)
+    grpc_reflection: bool = True
+    grpc_max_message_bytes: int | None = Field(default=None, ge=1, lt=2**31)
+    grpc_max_calls: int = Field(default=512, ge=1)
+    grpc_calls_per_connection: int = Field(default=128, ge=1, lt=2**31)
+    grpc_keepalive_seconds: Seconds = 60.0
+    grpc_keepalive_timeout_seconds: Seconds = 20.0
+    grpc_ping_interval_seconds: Seconds = 10.0
+    grpc_connection_age_seconds: Seconds | None = None
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_image_bytes: int = Field(default=20_000_000, ge=1)

@@ -18,7 +18,7 @@ from service.engine.device_loop import DeviceLoop
 from service.engine.engine import Engine, EngineLimits
 from service.engine.vision_cache import VisionCache
 from service.engine.workers import Workers
-from service.errors import Draining
+from service.errors import Draining, ModelNotReady
 from service.fetching import FetchLimits, ImageFetcher
 from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
@@ -63,6 +63,7 @@ class PaliServe:
         """Loads every instance; takes as long as that takes. Errors: CheckpointError."""
         self.metrics = metrics
         self.draining = False
+        self._warm = False
         self._fetcher = ImageFetcher(
             FetchLimits(
                 settings.image_url_hosts,
@@ -92,6 +93,7 @@ class PaliServe:
             began = time.monotonic()
             await warm_up(instance, blank_picture(), self._workers)
             logger.info("%s is warm (%.1f s)", instance.name, time.monotonic() - began)
+        self._warm = True
 
     def drain(self) -> None:
         """Take nothing new from now on."""
@@ -126,9 +128,11 @@ class PaliServe:
         return all(device.is_alive(STUCK_AFTER) for device in self._devices.values())
 
     def ready(self) -> None:
-        """Errors: Draining."""
+        """Errors: Draining, ModelNotReady."""
         if self.draining:
             raise Draining("This process is stopping: send the request to another one.")
+        if not self._warm:
+            raise ModelNotReady("The models are being warmed up: try again in a few seconds.")
 
     def _instance(self, wanted: InstanceSettings, checkpoint: Checkpoint, settings: Settings) -> Instance:
         began = time.monotonic()

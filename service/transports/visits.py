@@ -45,9 +45,10 @@ class VisitBook:
         trace = TRACE_PARENT.fullmatch(trace_parent)
         logger.log(level, "%s %s %.1f ms%s", what, visit.code, 1000 * visit.seconds, f" trace {trace[1]}" if trace else "")
         for each in visit.parts or [visit]:
-            self._count(each)
+            self.count(each)
 
-    def _count(self, visit: Visit) -> None:
+    def count(self, visit: Visit) -> None:
+        """Count without a line of its own: a part of something that goes on."""
         if not visit.task:
             return
         answer = visit.answer

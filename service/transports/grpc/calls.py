@@ -1,0 +1,111 @@
+"""Around every call: its visit, its errors as statuses, its one log line, its metrics."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+
+from service.errors import PaliServeError
+from service.observability.logs import request_id
+from service.transports.grpc.statuses import failure_of
+from service.transports.visits import Visit, VisitBook, identity
+
+logger = logging.getLogger(__name__)
+
+QUIET = ("/grpc.health.", "/grpc.reflection.")
+"""Services of the library's own kind, asked every few seconds by machines; their calls are no visits."""
+
+LONGEST_SEND = 60.0
+"""Seconds that a client may leave what was sent unread."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Behaviour = Callable[[Any, Context], Any]
+
+_visit: ContextVar[Visit] = ContextVar("visit")
+
+
+def current_visit() -> Visit:
+    """The visit of the call that the running task answers."""
+    return _visit.get()
+
+
+class Calls(grpc.aio.ServerInterceptor):
+    """What it wraps raises errors of the service's, or answers. A coroutine gives one answer; an async generator gives a stream of them."""
+
+    def __init__(self, book: VisitBook) -> None:
+        self._book = book
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any] | None"]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """See ``ServerInterceptor``."""
+        handler: Any = await continuation(handler_call_details)
+        if handler is None or handler_call_details.method.startswith(QUIET):
+            return handler  # type: ignore[no-any-return]
+        sent = {name: value for name, value in handler_call_details.invocation_metadata if isinstance(value, str)}
+        wrap = _Call(self._book, handler_call_details.method, sent).around
+        coders = (handler.request_deserializer, handler.response_serializer)
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(wrap(_streamed(handler.stream_stream)), *coders)
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(wrap(_streamed(handler.unary_stream)), *coders)
+        return grpc.unary_unary_rpc_method_handler(wrap(handler.unary_unary), *coders)
+
+
+class _Call:
+    """One call of a method, with the metadata that it was sent."""
+
+    def __init__(self, book: VisitBook, method: str, sent: dict[str, str]) -> None:
+        self._book = book
+        # A handler was found for it, so it is no stranger's text.
+        self._method = method.lstrip("/")
+        self._sent = sent
+
+    def around(self, behaviour: Behaviour) -> Behaviour:
+        """The same, as a visit."""
+
+        async def call(request: Any, context: Context) -> Any:
+            visit, status, began = Visit(), grpc.StatusCode.OK, time.monotonic()
+            # A call has a task, and so a context, of its own: nothing has to be set back.
+            _visit.set(visit)
+            request_id.set(identity(self._sent.get("x-request-id", "")))
+            trailers = (("x-request-id", request_id.get()),)
+            context.set_trailing_metadata(trailers)
+            try:
+                return await behaviour(request, context)
+            except asyncio.CancelledError:
+                visit.code, status = "cancelled", grpc.StatusCode.CANCELLED
+                raise
+            except Exception as error:
+                failure = failure_of(error)
+                visit.code, status = failure.code, failure.status
+                if not isinstance(error, PaliServeError):
+                    logger.exception("unforeseen")
+                await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
+            finally:
+                visit.seconds = time.monotonic() - began
+                level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.INFO
+                self._book.close(visit, f"{self._method} {status.name}", self._sent.get("traceparent", ""), level)
+
+        return call
+
+
+def _streamed(behaviour: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Behaviour:
+    async def send_all(request: Any, context: Context) -> None:
+        async with aclosing(behaviour(request, context)) as responses:
+            async for response in responses:
+                try:
+                    async with asyncio.timeout(LONGEST_SEND):
+                        await context.write(response)
+                except TimeoutError:
+                    # It holds a stream for nothing, and would keep the server from stopping.
+                    raise asyncio.CancelledError from None
+
+    return send_all

@@ -1,0 +1,94 @@
+"""The gRPC server: its services, its limits, its life."""
+
+import os
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from service.observability.metrics import Metrics
+from service.transports.grpc.calls import Calls
+from service.transports.grpc.generated import paligemma_pb2_grpc
+from service.transports.grpc.health import Health
+from service.transports.grpc.servicer import NAME, PaliGemmaServicer
+from service.transports.ports import Service
+from service.transports.visits import VisitBook
+
+GRACE = 5.0
+"""Seconds that calls have to end after the last request was answered: streams on which nothing comes, answers on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may ask of the server.
+
+    ``message_bytes``: of a message at most. ``calls`` run at once, and ``calls_per_connection`` of one client: further ones are refused, or
+    wait at the client.
+
+    ``keepalive``: seconds without a sign of life from a client until the server asks for one, and ``keepalive_timeout`` until it must come.
+    ``ping_interval``: seconds that a client must leave between its own pings. ``connection_age``: seconds after which a client is asked to
+    connect anew, so that its calls spread over servers that have come since; None: never.
+    """
+
+    message_bytes: int
+    calls: int
+    calls_per_connection: int
+    keepalive: float
+    keepalive_timeout: float
+    ping_interval: float
+    connection_age: float | None
+
+    def channel_arguments(self) -> list[tuple[str, int]]:
+        """In gRPC's words."""
+        arguments = {
+            "grpc.max_receive_message_length": self.message_bytes,
+            "grpc.max_concurrent_streams": self.calls_per_connection,
+            "grpc.keepalive_time_ms": int(1000 * self.keepalive),
+            "grpc.keepalive_timeout_ms": int(1000 * self.keepalive_timeout),
+            "grpc.keepalive_permit_without_calls": 1,
+            "grpc.http2.min_recv_ping_interval_without_data_ms": int(1000 * self.ping_interval),
+            # A port that another server listens on is taken.
+            "grpc.so_reuseport": 0,
+        }
+        if self.connection_age is not None:
+            arguments["grpc.max_connection_age_ms"] = int(1000 * self.connection_age)
+        return list(arguments.items())
+
+
+class GrpcServer:
+    """All that is offered over gRPC."""
+
+    def __init__(self, service: Service, metrics: Metrics, limits: Limits, reflected: bool) -> None:
+        """``reflected``: whether clients may ask which services and messages there are."""
+        # Its complaints go to the standard error, past our log; what matters in them is raised as well.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        book = VisitBook("grpc", metrics)
+        self._server = grpc.aio.server(interceptors=[Calls(book)], options=limits.channel_arguments(), maximum_concurrent_rpcs=limits.calls)
+        services = [NAME]
+        paligemma_pb2_grpc.add_PaliGemmaServiceServicer_to_server(PaliGemmaServicer(service, book), self._server)  # type: ignore[no-untyped-call]
+        self._health = Health([*services, *(each.name for each in service.models())])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if reflected:
+            names = (*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port, which 0 leaves to the system. Health tells that nothing is taken yet. Errors: OSError."""
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            bound = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}") from error
+        await self._server.start()
+        return bound
+
+    def tell(self, serving: bool) -> None:
+        """Whether requests are taken, to all who ask about the server's health."""
+        self._health.tell(serving)
+
+    async def stop(self, at_once: bool = False) -> None:
+        """Let calls end, then cut those that do not."""
+        self._health.tell(False)
+        self._health.close()
+        await self._server.stop(None if at_once else GRACE)
