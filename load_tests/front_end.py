@@ -1,7 +1,8 @@
-"""What the service costs around the model: processor time of a REST request, and of a step of the loop, with runners that do nothing.
+"""What the service costs around the model: processor time of a request, of a streamed token, and of a step, with runners that do nothing.
 
-The server is a process of its own: the real application, tasks, engine and device loop over real sockets, with a model that answers at once
-and pictures that are not decoded. The requests come from this process, each with a JPEG of about 20 kB as base64 in JSON or as a form.
+The server is a process of its own: the real transports, tasks, engine and device loop over real sockets, with a model that answers at once
+and pictures that are not decoded. The requests come from this process, each with a JPEG of about 20 kB: over REST as base64 in JSON or as a
+form, over gRPC as bytes.
 """
 
 import asyncio
@@ -11,11 +12,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
 
+import grpc
 import numpy as np
 import uvicorn
 from PIL import Image
@@ -34,10 +36,19 @@ from service.instances.instance import Instance
 from service.observability.metrics import Metrics
 from service.serving import event_loop
 from service.tasks.tasks import Tasks
+from service.transports.grpc.generated import paligemma_pb2 as pb
+from service.transports.grpc.generated import paligemma_pb2_grpc
+from service.transports.grpc.server import GrpcServer, Limits
 from service.transports.rest.application import create_application
 from tests.fakes import LEXICON, CountingRunner, FakeModel, generation
 
 ROUNDS, REQUESTS, CALLERS, LIVE = 5, 2000, 32, 32
+TOKENS = 500
+"""Of each stream."""
+
+STREAMS = 64
+ASK_AT_LENGTH = " ".join(["x"] * TOKENS)
+"""The fake answers with as many tokens as the prefix has words."""
 
 
 class IdleRunner(CountingRunner):
@@ -82,7 +93,7 @@ class Service:
 
 
 def serve(port: int) -> None:
-    """The server's process; ``GET /processor-time`` tells what it used so far."""
+    """The server's process, with gRPC on the next port; ``GET /processor-time`` tells what it used so far."""
     service = Service()
     service.device.start()
     application = create_application(service, service.metrics, 20_000_000)
@@ -92,9 +103,14 @@ def serve(port: int) -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {"seconds": usage.ru_utime + usage.ru_stime}
 
-    config = uvicorn.Config(application, port=port, http="h11", ws="none", log_config=None, access_log=False, server_header=False)
+    async def both() -> None:
+        grpc_server = GrpcServer(service, service.metrics, Limits(4_000_000, 512, 128, 60.0, 20.0, 10.0, None), reflected=False)
+        await grpc_server.start("127.0.0.1", port + 1)
+        config = uvicorn.Config(application, port=port, http="h11", ws="none", log_config=None, access_log=False, server_header=False)
+        await uvicorn.Server(config).serve()
+
     with asyncio.Runner(loop_factory=event_loop()) as runner:
-        runner.run(uvicorn.Server(config).serve())
+        runner.run(both())
 
 
 def picture() -> bytes:
@@ -121,13 +137,24 @@ def requests() -> dict[str, bytes]:
     }
 
 
-async def cost(port: int, raw: bytes) -> float:
-    """Milliseconds of the server's processor time for each request."""
-    control = Connection(port)
+class Meter:
+    """The server's processor time."""
 
-    async def used() -> float:
-        _, body = await control.ask(get("/processor-time"))
+    def __init__(self, port: int) -> None:
+        self._control = Connection(port)
+
+    async def used(self) -> float:
+        """Seconds so far."""
+        _, body = await self._control.ask(get("/processor-time"))
         return float(body.split(b":")[1].strip(b" }"))
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._control.close()
+
+
+async def rest_cost(port: int, raw: bytes) -> float:
+    """Milliseconds of the server's processor time for each request."""
 
     async def caller(count: int) -> None:
         connection = Connection(port)
@@ -137,12 +164,74 @@ async def cost(port: int, raw: bytes) -> float:
                 raise RuntimeError(body[:500])
         connection.close()
 
+    return await _cost(port, caller)
+
+
+def stub(channel: grpc.aio.Channel) -> Any:
+    """The client's side of the service."""
+    return paligemma_pb2_grpc.PaliGemmaServiceStub(channel)  # type: ignore[no-untyped-call]
+
+
+async def grpc_cost(port: int, name: str, request: Any) -> float:
+    """Milliseconds of the server's processor time for each call."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port + 1}") as channel:
+        method = getattr(stub(channel), name)
+
+        async def caller(count: int) -> None:
+            for _ in range(count):
+                await method(request)
+
+        return await _cost(port, caller)
+
+
+async def _cost(port: int, caller: Callable[[int], Awaitable[None]]) -> float:
+    meter = Meter(port)
     await caller(50)
-    before = await used()
+    before = await meter.used()
     await asyncio.gather(*(caller(REQUESTS // CALLERS) for _ in range(CALLERS)))
-    took = await used() - before
-    control.close()
+    took = await meter.used() - before
+    meter.close()
     return 1000 * took / (REQUESTS // CALLERS * CALLERS)
+
+
+async def rest_stream(port: int) -> int:
+    """One stream over SSE; returns its tokens."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    fields = {"image": base64.b64encode(picture()).decode(), "prompt": ASK_AT_LENGTH, "max_tokens": 1024, "stream": True}
+    writer.write(post("/v1/generate", fields).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+    tokens = 0
+    while line := await reader.readline():
+        tokens += line.startswith(b"event: token")
+    writer.close()
+    return tokens
+
+
+async def grpc_stream(port: int) -> int:
+    """One stream over gRPC; returns its tokens."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port + 1}", options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
+        request = pb.StreamGenerateRequest(image=picture(), prompt=ASK_AT_LENGTH, max_tokens=1024)
+        tokens = 0
+        async for event in stub(channel).StreamGenerate(request):
+            tokens += event.WhichOneof("event") == "token"
+    return tokens
+
+
+async def stream_rates(port: int, one: Callable[[int], Awaitable[int]]) -> tuple[float, float]:
+    """Tokens for each second of the server's processor time, and for each second of the clock, of ``CALLERS`` streams at once."""
+    meter, room = Meter(port), asyncio.Semaphore(CALLERS)
+
+    async def in_turn() -> int:
+        async with room:
+            return await one(port)
+
+    before, began = await meter.used(), time.perf_counter()
+    tokens = sum(await asyncio.gather(*(in_turn() for _ in range(STREAMS))))
+    took = time.perf_counter() - began
+    used = await meter.used() - before
+    meter.close()
+    if tokens != STREAMS * TOKENS:
+        raise RuntimeError(f"{tokens} tokens came, and not {STREAMS * TOKENS}")
+    return tokens / used, tokens / took
 
 
 def step_cost(steps: int = 3000) -> float:
@@ -171,25 +260,51 @@ async def wait_for(port: int) -> None:
             return
 
 
+def measure(port: int) -> tuple[dict[str, list[float]], dict[str, list[tuple[float, float]]]]:
+    """Costs of requests and rates of streams, each once a round."""
+    image = picture()
+    calls = {
+        "caption, gRPC": ("Caption", pb.CaptionRequest(image=image)),
+        "detect, gRPC": ("Detect", pb.DetectRequest(image=image, objects=["cat", "dog"])),
+    }
+    streams = {"SSE": rest_stream, "gRPC": grpc_stream}
+    costs: dict[str, list[float]] = {name: [] for name in (*requests(), *calls)}
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in streams}
+    for _ in range(ROUNDS):
+        for name, raw in requests().items():
+            costs[name].append(asyncio.run(rest_cost(port, raw)))
+        for name, (method, request) in calls.items():
+            costs[name].append(asyncio.run(grpc_cost(port, method, request)))
+        for name, one in streams.items():
+            rates[name].append(asyncio.run(stream_rates(port, one)))
+    return costs, rates
+
+
 def main() -> None:
     """Measure and write the results."""
     port = 18473
     server = subprocess.Popen([sys.executable, "-m", "load_tests.front_end", "serve", str(port)])
-    figures: dict[str, Any] = {}
     try:
         asyncio.run(wait_for(port))
-        costs: dict[str, list[float]] = {name: [] for name in requests()}
-        for _ in range(ROUNDS):
-            for name, raw in requests().items():
-                costs[name].append(asyncio.run(cost(port, raw)))
+        costs, rates = measure(port)
     finally:
         server.terminate()
         server.wait()
     rows = [(f"{name}: ms of processor time per request", spread(values)) for name, values in costs.items()]
+    for name, values in rates.items():
+        rows.append((f"{name}, {CALLERS} streams at once: tokens per second of processor time", whole(used for used, _ in values)))
+        rows.append((f"{name}, {CALLERS} streams at once: tokens per second", whole(took for _, took in values)))
     steps = [step_cost() for _ in range(ROUNDS)]
     rows.append((f"a step of the loop at {LIVE} live requests, µs", spread(steps)))
-    figures |= {"ms per request": costs, "µs per step": steps, "medians": {name: statistics.median(each) for name, each in costs.items()}}
+    figures: dict[str, Any] = {"ms per request": costs, "tokens per second of processor time and of the clock": rates, "µs per step": steps}
+    figures |= {"medians": {name: statistics.median(each) for name, each in costs.items()}}
     write("front_end", "What it costs around the model", "make bench-front-end", rows, figures)
+
+
+def whole(values: Iterable[float]) -> str:
+    """Median, and from the least to the most, without decimals."""
+    found = list(values)
+    return f"{statistics.median(found):,.0f} ({min(found):,.0f}–{max(found):,.0f})"
 
 
 if __name__ == "__main__":
