@@ -32,7 +32,7 @@ def processes() -> list[tuple[str, ...]]:
     """Processor time of each process of a server for a request, in milliseconds."""
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as client:
         port = free_port()
-        server = Server("service.main", ["serve", "--port", str(port)], port, "/readyz", Path(folder) / "log")
+        server = Server("service.main", ["serve", "--grpc-port", "0", "--port", str(port)], port, "/readyz", Path(folder) / "log")
         try:
             server.wait_until_ready()
             for seed, count in ((1, 400), (2, REQUESTS)):

@@ -92,7 +92,7 @@ class Contest:
         self._requests: dict[tuple[int, int], list[Request]] = {}
         source, config = self._checkpoint()
         self._servers = {
-            OURS: self._start("service.main", ["serve", *config, "--port"], [], "/readyz"),
+            OURS: self._start("service.main", ["serve", *config, "--grpc-port", "0", "--port"], [], "/readyz"),
             LOCK: self._start("load_tests.rivals.lock_server", [source], [str(threads)], "/health"),
             LITSERVE: self._start("load_tests.rivals.litserve_server", [source], [str(threads)], "/health"),
         }

@@ -143,9 +143,10 @@ class GenerateRequest(TaskRequest):
     """Continue any prefix, as a fine-tuned checkpoint wants it."""
 
     prompt: Annotated[str, Field(max_length=8192)]
+    mask_format: Annotated[MaskFormat, one_of(MaskFormat)] = MaskFormat.RLE
 
     def ask(self, tasks: Tasks, image: bytes, options: Options) -> Awaitable[TaskResult]:
-        return tasks.generate(image, options, self.prompt)
+        return tasks.generate(image, options, self.prompt, self.mask_format)
 
 
 def refusal(error: ValidationError) -> InvalidRequest:

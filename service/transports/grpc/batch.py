@@ -59,6 +59,9 @@ class Batch:
                     group.create_task(self._answer(request, image, number))
                     number += 1
                     await self._room.acquire()
+        except ExceptionGroup as group:
+            # Tasks raise nothing: it is about the stream itself.
+            raise group.exceptions[0] from None
         finally:
             self._answers.put_nowait(None)
 

@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 
-from service.errors import PaliServeError
+from service.errors import MalformedBody, PaliServeError
 from service.observability.logs import request_id
 from service.transports.grpc.statuses import failure_of
 from service.transports.visits import Visit, VisitBook, identity
@@ -51,12 +53,14 @@ class Calls(grpc.aio.ServerInterceptor):
             return handler  # type: ignore[no-any-return]
         sent = {name: value for name, value in handler_call_details.invocation_metadata if isinstance(value, str)}
         wrap = _Call(self._book, handler_call_details.method, sent).around
-        coders = (handler.request_deserializer, handler.response_serializer)
+        # Not left to the library, which tells the client of an exception by its class.
+        decode = partial(_decoded, handler.request_deserializer)
+        coders = (None, handler.response_serializer)
         if handler.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(wrap(_streamed(handler.stream_stream)), *coders)
+            return grpc.stream_stream_rpc_method_handler(wrap(_streamed(handler.stream_stream), partial(_each_decoded, decode)), *coders)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(wrap(_streamed(handler.unary_stream)), *coders)
-        return grpc.unary_unary_rpc_method_handler(wrap(handler.unary_unary), *coders)
+            return grpc.unary_stream_rpc_method_handler(wrap(_streamed(handler.unary_stream), decode), *coders)
+        return grpc.unary_unary_rpc_method_handler(wrap(handler.unary_unary, decode), *coders)
 
 
 class _Call:
@@ -68,10 +72,10 @@ class _Call:
         self._method = method.lstrip("/")
         self._sent = sent
 
-    def around(self, behaviour: Behaviour) -> Behaviour:
-        """The same, as a visit."""
+    def around(self, behaviour: Behaviour, decode: Callable[[Any], Any]) -> Behaviour:
+        """The same, as a visit. ``decode`` makes of what was sent what ``behaviour`` takes."""
 
-        async def call(request: Any, context: Context) -> Any:
+        async def call(sent: Any, context: Context) -> Any:
             visit, status, began = Visit(), grpc.StatusCode.OK, time.monotonic()
             # A call has a task, and so a context, of its own: nothing has to be set back.
             _visit.set(visit)
@@ -79,7 +83,7 @@ class _Call:
             trailers = (("x-request-id", request_id.get()),)
             context.set_trailing_metadata(trailers)
             try:
-                return await behaviour(request, context)
+                return await behaviour(decode(sent), context)
             except asyncio.CancelledError:
                 visit.code, status = "cancelled", grpc.StatusCode.CANCELLED
                 raise
@@ -88,13 +92,25 @@ class _Call:
                 visit.code, status = failure.code, failure.status
                 if not isinstance(error, PaliServeError):
                     logger.exception("unforeseen")
-                await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
             finally:
                 visit.seconds = time.monotonic() - began
                 level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.INFO
                 self._book.close(visit, f"{self._method} {status.name}", self._sent.get("traceparent", ""), level)
+            return await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
 
         return call
+
+
+def _decoded(deserialize: Callable[[bytes], Message], sent: bytes) -> Message:
+    try:
+        return deserialize(sent)
+    except DecodeError:
+        raise MalformedBody("The message cannot be read: it is broken, or not of this call's kind.") from None
+
+
+async def _each_decoded(decode: Callable[[bytes], Message], sent: AsyncIterator[bytes]) -> AsyncGenerator[Message, None]:
+    async for each in sent:
+        yield decode(each)
 
 
 def _streamed(behaviour: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Behaviour:

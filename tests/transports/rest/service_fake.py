@@ -55,7 +55,20 @@ class FakeTasks:
         self.events: list[Progress] = []
         self.hold = False
         self.entered = asyncio.Event()
+        self.left = asyncio.Event()
         self.cancelled = False
+        self._released = asyncio.Event()
+        self._more = asyncio.Condition()
+
+    def release(self) -> None:
+        """Let what is held, and what comes, go on."""
+        self.hold = False
+        self._released.set()
+
+    async def called(self, count: int) -> None:
+        """Until it was called so often."""
+        async with self._more:
+            await self._more.wait_for(lambda: len(self.calls) >= count)
 
     async def caption(self, image: bytes, options: Options, language: str, style: CaptionStyle) -> TaskResult:
         return await self._reply("caption", image, options, language, style)
@@ -85,11 +98,14 @@ class FakeTasks:
             for event in self.events:
                 options.listener(event)
         self.entered.set()
+        async with self._more:
+            self._more.notify_all()
         if self.hold:
             try:
-                await asyncio.Event().wait()
+                await self._released.wait()
             except asyncio.CancelledError:
                 self.cancelled = True
+                self.left.set()
                 raise
         if self.error:
             raise self.error
