@@ -1,9 +1,12 @@
 """A real server with the embedded model, in a process of its own."""
 
+import json
 import os
 import queue
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,15 +16,30 @@ from pathlib import Path
 import httpx
 import pytest
 
+import service.demo
+
 START_UP = 120
 """Seconds within which a server must be serving, on a slow machine."""
 
+CHECKPOINT = Path(service.demo.__file__).parent / "checkpoints" / "shapes-224"
+NEVER_WRITTEN = 0
+"""The token that fills rows up: the embedded model was never asked for it."""
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
 
 class Server:
-    """``paliserve serve`` on a free port. ``log`` holds every line it wrote so far."""
+    """``paliserve serve`` on free ports. ``log`` holds every line it wrote so far."""
 
     def __init__(self, *flags: str, environ: dict[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "service.main", "serve", "--port", "0", *flags]
+        self.grpc_port = free_port()
+        command = [sys.executable, "-m", "service.main", "serve", "--port", "0", "--grpc-port", str(self.grpc_port), *flags]
         self.log: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
@@ -68,6 +86,20 @@ class Server:
 def server() -> Iterator[Server]:
     """One server for all tests that leave it as they found it."""
     running = Server()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server in one process, without a vision cache, whose model never ends by itself: 1024 tokens take seconds."""
+    folder = tmp_path_factory.mktemp("endless")
+    shutil.copytree(CHECKPOINT, folder / "model")
+    generation = folder / "model" / "generation_config.json"
+    generation.write_text(json.dumps(json.loads(generation.read_text()) | {"eos_token_id": NEVER_WRITTEN}))
+    config = folder / "paliserve.toml"
+    config.write_text(f'workers = 0\n[[instances]]\nname = "endless"\nsource = "{folder / "model"}"\nvision_cache_bytes = 0\n')
+    running = Server("--config", str(config))
     yield running
     running.close()
 

@@ -75,12 +75,13 @@ def test_a_port_in_use_is_told_in_one_line() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         refused(start("serve", "--port", str(port)), str(port), "--port")
+        refused(start("serve", "--port", "0", "--grpc-port", str(port)), str(port), "--grpc-port")
 
 
 def test_a_missing_model_is_told_in_one_line(tmp_path: Path) -> None:
     config = tmp_path / "paliserve.toml"
     config.write_text('[[instances]]\nname = "mine"\nsource = "/no/such/folder"\n')
-    refused(start("serve", "--port", "0", "--config", str(config)), "/no/such/folder")
+    refused(start("serve", "--port", "0", "--grpc-port", "0", "--config", str(config)), "/no/such/folder")
 
 
 def test_a_bad_setting_is_told_in_one_line(tmp_path: Path) -> None:
