@@ -3,7 +3,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c '
 BIN := .venv/bin
 OPENAPI := service/transports/rest/openapi.json
 STUBS := service/transports/grpc/generated
-PROTOC := $(BIN)/python -m grpc_tools.protoc -I $(STUBS)=protos/paligemma/v1 protos/paligemma/v1/paligemma.proto
+PROTOC := $(BIN)/python -m grpc_tools.protoc -I $(STUBS)=protos/paligemma/v1 -I $(STUBS)=protos/inference \
+    protos/paligemma/v1/paligemma.proto protos/inference/inference.proto
 LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
 .PHONY: demo test check lint types imports protocols generated generate format parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-scaled-decoding evaluate clean

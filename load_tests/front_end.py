@@ -104,7 +104,9 @@ def serve(port: int) -> None:
         return {"seconds": usage.ru_utime + usage.ru_stime}
 
     async def both() -> None:
-        grpc_server = GrpcServer(service, service.metrics, Limits(4_000_000, 512, 128, 60.0, 20.0, 10.0, None), reflected=False)
+        grpc_server = GrpcServer(
+            service, service.metrics, Limits(4_000_000, 512, 128, 60.0, 20.0, 10.0, None), reflected=False, version="0"
+        )
         await grpc_server.start("127.0.0.1", port + 1)
         config = uvicorn.Config(application, port=port, http="h11", ws="none", log_config=None, access_log=False, server_header=False)
         await uvicorn.Server(config).serve()

@@ -112,7 +112,7 @@ async def _start_grpc(service: PaliServe, settings: Settings, reserved: socket.s
         ping_interval=settings.grpc_ping_interval_seconds,
         connection_age=settings.grpc_connection_age_seconds,
     )
-    server = GrpcServer(service, service.metrics, limits, settings.grpc_reflection)
+    server = GrpcServer(service, service.metrics, limits, settings.grpc_reflection, package_version())
     with reserved:
         try:
             await server.start(settings.host, settings.grpc_port)

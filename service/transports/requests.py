@@ -60,12 +60,14 @@ class TaskRequest(BaseModel):
         """A form has no numbers."""
         return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else whole(value)
 
-    def options(self) -> Options:
-        """The same for the tasks, which know seconds."""
+    def options(self, time_remaining: float | None = None) -> Options:
+        """The same for the tasks, which know seconds. ``time_remaining``: seconds until the caller's own deadline, where it has one."""
+        limits = [] if self.timeout_ms is None else [self.timeout_ms / 1000]
+        if time_remaining is not None:
+            limits.append(max(0.0, time_remaining))
         return Options(
             model=self.model, resolution=self.resolution, adapter=self.adapter, max_tokens=self.max_tokens, temperature=self.temperature,
-            top_p=self.top_p, top_k=self.top_k, seed=self.seed, timeout=None if self.timeout_ms is None else self.timeout_ms / 1000,
-            strict=self.strict,
+            top_p=self.top_p, top_k=self.top_k, seed=self.seed, timeout=min(limits, default=None), strict=self.strict,
         )  # fmt: skip
 
     def ask(self, tasks: Tasks, image: bytes, options: Options) -> Awaitable[TaskResult]:

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 QUIET = ("/grpc.health.", "/grpc.reflection.")
 """Services of the library's own kind, asked every few seconds by machines; their calls are no visits."""
 
+PROBES = frozenset({"inference.GRPCInferenceService/ServerLive", "inference.GRPCInferenceService/ServerReady"})
+"""Asked as often, but answered by us; logged only where debugging is on."""
+
 LONGEST_SEND = 60.0
 """Seconds that a client may leave what was sent unread."""
 
@@ -94,7 +97,7 @@ class _Call:
                     logger.exception("unforeseen")
             finally:
                 visit.seconds = time.monotonic() - began
-                level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.INFO
+                level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in PROBES else logging.INFO
                 self._book.close(visit, f"{self._method} {status.name}", self._sent.get("traceparent", ""), level)
             return await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
 

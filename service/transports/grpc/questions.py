@@ -37,11 +37,7 @@ def read(task: str, request: Message, time_remaining: float | None, image: bytes
     if not image:
         raise refused("image", "the picture is needed here, as the bytes of its file")
     checked = OFFERS[task].read(fields)
-    options = checked.options()
-    if time_remaining is not None:
-        timeout = max(time_remaining, 0.0)
-        options = replace(options, timeout=timeout if options.timeout is None else min(timeout, options.timeout))
-    return Question(image, checked, options)
+    return Question(image, checked, checked.options(time_remaining))
 
 
 def refused(field: str, problem: str) -> InvalidRequest:

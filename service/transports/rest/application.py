@@ -14,6 +14,7 @@ from service.transports.rest import problems
 from service.transports.rest.batch import batch_routes
 from service.transports.rest.chat import chat_routes
 from service.transports.rest.health import health_routes
+from service.transports.rest.inference import inference_routes
 from service.transports.rest.middleware import Lingering
 from service.transports.rest.models import model_routes
 from service.transports.rest.openapi import describe
@@ -32,6 +33,7 @@ def create_application(service: Service, metrics: Metrics, max_image_bytes: int)
     application.include_router(task_routes(service, max_image_bytes))
     application.include_router(batch_routes(service, max_image_bytes))
     application.include_router(chat_routes(service, max_image_bytes))
+    application.include_router(inference_routes(service, max_image_bytes, package_version()))
     application.include_router(model_routes(service))
     application.include_router(health_routes(service, metrics))
 

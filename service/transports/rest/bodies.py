@@ -82,14 +82,27 @@ async def read_object(request: Request, max_image_bytes: int, example: str) -> d
     """
     if _kind(request) != "application/json":
         raise UnsupportedMediaType("The content type must be application/json.")
-    # Twice what an image may have, so that one somewhat too large is told so, by name.
-    limited = _limited(request, 2 * max_image_bytes * 4 // 3 + OVERHEAD, RequestTooLarge)
+    return json_object(await whole_body(request, max_image_bytes, example), example)
+
+
+def largest_body(max_image_bytes: int) -> int:
+    """Bytes of a JSON body: twice what an image may have, so that one somewhat too large is told so, by name."""
+    return 2 * max_image_bytes * 4 // 3 + OVERHEAD
+
+
+async def whole_body(request: Request, max_image_bytes: int, example: str) -> bytes:
+    """All bytes of a body, and some. Errors: MalformedBody, RequestTooLarge."""
     try:
-        raw = await limited.body()
+        raw = await _limited(request, largest_body(max_image_bytes), RequestTooLarge).body()
     except ClientDisconnect:
         raise MalformedBody("The body broke off.") from None
     if not raw:
         raise MalformedBody(f"The body is empty: a JSON object is needed, such as {example}.")
+    return raw
+
+
+def json_object(raw: bytes, example: str) -> dict[str, Any]:
+    """The object that JSON tells. Errors: MalformedBody, InvalidRequest."""
     _check_breadth(raw)
     try:
         fields = from_json(raw, allow_inf_nan=False)

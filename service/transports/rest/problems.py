@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +19,10 @@ from service.transports.rest.refusals import UnsupportedConversation, Unsupporte
 MEDIA_TYPE = "application/problem+json"
 OPENAI_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/responses")
 """Where OpenAI's clients call: there problem documents carry their ``error`` object too."""
+
+
+INFERENCE_PATHS = "/v2"
+"""Where clients of the Open Inference Protocol call: they read ``error`` as a string."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,9 @@ _NOT_HERE = {
 _BY_STATUS = {404: ("not_found", "There is no such path"), 405: ("method_not_allowed", "The path has no such method")}
 
 
-def of_error(error: errors.PaliServeError, path: str) -> JSONResponse:
-    """The answer to an error of ours."""
-    told = document(error, path)
+def of_error(error: errors.PaliServeError, path: str, more: Mapping[str, object] | None = None) -> JSONResponse:
+    """The answer to an error of ours. ``more`` stands in the document beside what is always there."""
+    told = {**document(error, path), **(more or {})}
     wait = told.pop("retry_after", None)
     return _response(told, {} if wait is None else {"Retry-After": str(wait)})
 
@@ -123,6 +127,8 @@ def _document(code: Code, detail: str, path: str, fields: Sequence[errors.FieldP
     }
     if fields:
         body["errors"] = [{"field": each.field[:LONGEST_FIELD], "problem": each.problem} for each in fields]
+    if path == INFERENCE_PATHS or path.startswith(f"{INFERENCE_PATHS}/"):
+        body["error"] = detail
     if path in OPENAI_PATHS or path.startswith(f"{OPENAI_PATHS[0]}/"):
         kind = "server_error" if code.status >= 500 else "invalid_request_error"
         body["error"] = {"message": detail, "type": kind, "param": body["errors"][0]["field"] if fields else None, "code": code.code}

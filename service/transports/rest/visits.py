@@ -17,7 +17,7 @@ from service.transports.visits import Visit, VisitBook, identity
 
 logger = logging.getLogger(__name__)
 
-QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
+QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 """Asked every few seconds by machines; logged only where debugging is on."""
 
 CLIENT_LEFT = 499

@@ -58,7 +58,7 @@ class Grpc:
         self.run(self.server.stop(at_once=True))
 
     async def _start(self, limits: Limits, reflected: bool) -> int:
-        self.server = GrpcServer(self.service, self.metrics, limits, reflected)
+        self.server = GrpcServer(self.service, self.metrics, limits, reflected, "0")
         return await self.server.start("127.0.0.1", 0)
 
 

@@ -136,7 +136,7 @@ def test_so_many_calls_run_at_once(loop: asyncio.AbstractEventLoop) -> None:
 
 def test_a_port_in_use_is_told(server: Grpc) -> None:
     async def start_another() -> None:
-        await GrpcServer(server.service, server.metrics, LIMITS, reflected=False).start("127.0.0.1", server.port)
+        await GrpcServer(server.service, server.metrics, LIMITS, reflected=False, version="0").start("127.0.0.1", server.port)
 
     with pytest.raises(OSError, match=str(server.port)):
         server.run(start_another())
