@@ -69,10 +69,9 @@ async def check_grpc(client: InferenceGRPCClient) -> None:
     assert await client.is_server_ready()
     assert await client.is_model_ready(MODEL)
     assert not await client.is_model_ready("unknown")
-    for binary in (True, False):
-        response = await client.infer(request([PICTURE, PICTURE], [b"caption en", b"ocr"], binary=binary))
-        assert (response.model_name, response.id) == (MODEL, "mine")
-        assert texts(response) == [CAPTION, "GIFT"]
+    response = await client.infer(request([PICTURE, PICTURE], [b"caption en", b"ocr"]))
+    assert (response.model_name, response.id) == (MODEL, "mine")
+    assert texts(response) == [CAPTION, "GIFT"]
 
 
 async def check_grpc_errors(client: InferenceGRPCClient) -> None:
