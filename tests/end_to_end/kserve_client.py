@@ -22,12 +22,14 @@ MODEL = "shapes-224"
 CAPTION = "a green square, a purple star and a sign"
 
 
-def request(images: list[Any], prompts: list[Any], binary: bool = True, parameters: dict[str, Any] | None = None, **more: Any) -> InferRequest:
+def request(
+    images: list[Any], prompts: list[Any], binary: bool = True, parameters: dict[str, Any] | None = None, **more: Any
+) -> InferRequest:
     made = []
     for name, elements in (("image", images), ("prompt", prompts)):
         made.append(InferInput(name=name, shape=[len(elements)], datatype="BYTES"))
         made[-1].set_data_from_numpy(np.array(elements, dtype=np.object_), binary_data=binary)
-    return InferRequest(model_name=MODEL, infer_inputs=made, request_id="mine", parameters=parameters or {}, **more)
+    return InferRequest(model_name=MODEL, infer_inputs=made, request_id="mine", **more)
 
 
 def texts(response: Any, name: str = "text") -> list[str]:

@@ -1,6 +1,6 @@
-"""Triton's official clients against a running server, in a process of its own: ``python triton_client.py HOST:PORT HOST:GRPC_PORT PICTURE``.
+"""Triton's official clients against a running server, in a process of its own.
 
-Prints "ok NAME" for each check; an exception ends it.
+``python triton_client.py HOST:PORT HOST:GRPC_PORT PICTURE`` prints "ok NAME" for each check; an exception ends it.
 """
 
 import asyncio

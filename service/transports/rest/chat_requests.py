@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from service.errors import FieldProblem, InvalidRequest
 from service.tasks.results import MaskFormat
@@ -14,6 +14,7 @@ from service.transports.rest.refusals import UnsupportedConversation, Unsupporte
 MOST_PARTS = 64
 
 Temperature = Annotated[float, Field(ge=0, le=2)]
+Base64 = Annotated[str, Field(json_schema_extra={"format": "byte"})]
 Budget = Annotated[int, Field(ge=1, le=MAX_TOKENS), WHOLE]
 
 
@@ -33,21 +34,31 @@ class TextPart(_Lenient):
 class ImageUrl(_Lenient):
     """The picture: a data URL, bare base64, or an https URL where the operator allows its host."""
 
-    url: str
+    url: Base64
 
 
 class ImagePart(_Lenient):
     """The picture. It always has the resolution of the instance: a `detail` is passed over."""
 
     type: Literal["image_url"]
-    image_url: ImageUrl | str
+    image_url: ImageUrl | Base64
+
+
+_NEEDED: list[JsonValue] = [
+    {"contains": {"properties": {"type": {"const": "image_url"}}, "required": ["type"]}, "minContains": 1, "maxContains": 1},
+    {"contains": {"properties": {"type": {"const": "text"}, "text": {"pattern": "[!-~]"}}, "required": ["type", "text"]}},
+]
+"""What JSON Schema says of ``ChatRequest.image`` and ``prefix``."""
 
 
 class UserMessage(_Lenient):
     """One picture, and the prefix as one text or several, which are joined by blanks."""
 
     role: Literal["user"]
-    content: Annotated[list[Annotated[TextPart | ImagePart, Field(discriminator="type")]], Field(min_length=1, max_length=MOST_PARTS)]
+    content: Annotated[
+        list[Annotated[TextPart | ImagePart, Field(discriminator="type")]],
+        Field(min_length=1, max_length=MOST_PARTS, json_schema_extra={"allOf": _NEEDED}),
+    ]
 
 
 class StreamOptions(_Lenient):

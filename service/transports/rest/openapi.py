@@ -1,12 +1,14 @@
 """The OpenAPI document. ``python -m service.transports.rest.openapi`` prints it."""
 
 import json
+from collections.abc import Callable
 from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from service.errors import PaliServeError
 from service.transports.offers import OFFERS
 from service.transports.ports import Service
 from service.transports.rest import problems
@@ -15,6 +17,7 @@ from service.transports.rest.chat_requests import ChatRequest
 from service.transports.rest.chat_responses import ChatChunk
 from service.transports.rest.event_stream import MEDIA_TYPE
 from service.transports.rest.events import DetectionEventBody, SegmentEventBody, TokenEventBody
+from service.transports.rest.inference_bodies import InferBody
 from service.transports.rest.problems import Code, ProblemBody
 from service.transports.rest.refusals import UnsupportedConversation, UnsupportedParameter
 
@@ -38,7 +41,6 @@ _OF_A_BATCH = ("invalid_request", "unsupported_media_type", "request_too_large",
 _TASK_EVENTS: dict[str, type[BaseModel]] = {
     "token": TokenEventBody, "detection": DetectionEventBody, "segment": SegmentEventBody, "error": ProblemBody,
 }  # fmt: skip
-_CHAT_EVENTS: dict[str, type[BaseModel]] = {"message": ChatChunk}
 _EVENTS = (
     "Where `stream` is true: server-sent events whose data is JSON. `token` as text becomes certain, `detection` and `segment` as soon as "
     "each is complete, at last `result` with the whole response. What goes wrong before the first event is a problem document with its own "
@@ -48,6 +50,36 @@ _CHUNKS = (
     "Where `stream` is true: chunks as `data:`, first the role, then text, then the finish reason with `paligemma`, the usage where "
     "`stream_options.include_usage` asks for it, at last `[DONE]`. What goes wrong later than the first is `data:` with an `error`."
 )
+_BINARY = (
+    "JSON, or with the header `Inference-Header-Content-Length` that many bytes of JSON and behind them the elements of the tensors that "
+    "have `binary_data_size`, each with its length before it in four bytes, least significant first."
+)
+
+Choice = Callable[[type[PaliServeError], Code], bool]
+
+
+def _not_chats(error: type[PaliServeError], code: Code) -> bool:
+    return error not in _CHATS_OWN
+
+
+def _unavailable(error: type[PaliServeError], code: Code) -> bool:
+    return code.status == 503
+
+
+def _unknown(error: type[PaliServeError], code: Code) -> bool:
+    return code.code == "model_not_found"
+
+
+_PROBLEMS: dict[str, Choice] = {
+    **dict.fromkeys(OFFERS, _not_chats),
+    CHAT: lambda error, code: True,
+    "batch": lambda error, code: code.code in _OF_A_BATCH,
+    **dict.fromkeys(("/livez", "/readyz", "/v2/health/live", "/v2/health/ready"), _unavailable),
+    "/v1/models/{name}": _unknown,
+}
+"""Which problems a path answers, by its name or as a whole."""
+for _path in ("/v2/models/{model}", "/v2/models/{model}/versions/{model_version}"):
+    _PROBLEMS |= {_path: _unknown, f"{_path}/ready": lambda *each: _unknown(*each) or _unavailable(*each), f"{_path}/infer": _not_chats}
 
 
 def describe(application: FastAPI) -> dict[str, Any]:
@@ -60,7 +92,7 @@ def describe(application: FastAPI) -> dict[str, Any]:
     schemas: dict[str, Any] = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    for model in (ProblemBody, TokenEventBody, DetectionEventBody, SegmentEventBody, ChatRequest, ChatChunk):
+    for model in (ProblemBody, TokenEventBody, DetectionEventBody, SegmentEventBody, ChatRequest, ChatChunk, InferBody):
         _add(schemas, model)
     for path, operations in document["paths"].items():
         for operation in operations.values():
@@ -68,14 +100,18 @@ def describe(application: FastAPI) -> dict[str, Any]:
             name = path.removeprefix("/v1/")
             if name in OFFERS:
                 operation["requestBody"] = _bodies(name, schemas)
-                _answers_events(
-                    operation, _EVENTS, {"$ref": operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]}
-                )
+                events = _TASK_EVENTS | {"result": OFFERS[name].response}
+                _answers_events(operation, _EVENTS, {event: [_json_of(model.__name__)] for event, model in events.items()})
             elif name == "batch":
                 operation["requestBody"] = _batch_body(schemas)
             elif name == CHAT:
                 operation["requestBody"] = _chat_body()
-                _answers_events(operation, _CHUNKS, {})
+                chunks = [{"const": "[DONE]"}, _json_of("ChatChunk"), _json_of("ProblemBody")]
+                _answers_events(operation, _CHUNKS, {"message": chunks})
+            elif path.endswith("/infer"):
+                operation["requestBody"] = _infer_body()
+                binary = {"schema": {"type": "string", "format": "binary", "description": _BINARY}}
+                operation["responses"]["200"]["content"]["application/octet-stream"] = binary
             for code in _problems_of(path):
                 operation["responses"].setdefault(str(code.status), _problem(code))
     application.openapi_schema = document
@@ -145,13 +181,31 @@ def _chat_body() -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}, "example": example}}}
 
 
-def _answers_events(operation: dict[str, Any], description: str, result: dict[str, str]) -> None:
-    """What comes where ``stream`` is true. OpenAPI 3.1 has no words for the parts of a stream: they stand under a name of our own."""
-    references = {
-        name: {"$ref": f"#/components/schemas/{model.__name__}"} for name, model in (_CHAT_EVENTS if not result else _TASK_EVENTS).items()
-    }
-    schema = {"type": "string", "description": description, "x-events": references | ({"result": result} if result else {})}
-    operation["responses"]["200"]["content"][MEDIA_TYPE] = {"schema": schema}
+def _infer_body() -> dict[str, Any]:
+    inputs = [
+        {"name": "image", "datatype": "BYTES", "shape": [1], "data": [PIXEL]},
+        {"name": "prompt", "datatype": "BYTES", "shape": [1], "data": ["caption en"]},
+    ]
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/InferBody"}, "example": {"inputs": inputs}}}
+    return {"required": True, "description": _BINARY, "content": content}
+
+
+def _answers_events(operation: dict[str, Any], description: str, events: dict[str, list[dict[str, Any]]]) -> None:
+    """What comes where ``stream`` is true. The schema is that of each event, as OpenAPI 3.1 has it."""
+    kinds = [
+        {
+            "type": "object",
+            "properties": {"event": {"const": name}, "data": each[0] if len(each) == 1 else {"anyOf": each}},
+            "required": ["event", "data"],
+        }
+        for name, each in events.items()
+    ]
+    operation["responses"]["200"]["content"][MEDIA_TYPE] = {"schema": {"description": description, "oneOf": kinds}}
+
+
+def _json_of(name: str) -> dict[str, Any]:
+    """Text that is JSON of a schema."""
+    return {"type": "string", "contentMediaType": "application/json", "contentSchema": {"$ref": f"#/components/schemas/{name}"}}
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
@@ -164,18 +218,8 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _problems_of(path: str) -> list[Code]:
-    name = path.removeprefix("/v1/")
-    if name in OFFERS:
-        return [code for error, code in problems.TABLE.items() if error not in _CHATS_OWN]
-    if name == CHAT:
-        return list(problems.TABLE.values())
-    if name == "batch":
-        return [code for code in problems.TABLE.values() if code.code in _OF_A_BATCH]
-    if path == "/v1/models/{name}":
-        return [code for code in problems.TABLE.values() if code.code == "model_not_found"]
-    if path in ("/livez", "/readyz"):
-        return [code for code in problems.TABLE.values() if code.status == 503]
-    return []
+    told = _PROBLEMS.get(path.removeprefix("/v1/")) or _PROBLEMS.get(path)
+    return [code for error, code in problems.TABLE.items() if told and told(error, code)]
 
 
 def _problem(code: Code) -> dict[str, Any]:
