@@ -7,7 +7,7 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -I $(STUBS)=protos/paligemma/v1 -I 
     protos/paligemma/v1/paligemma.proto protos/inference/inference.proto
 LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-.PHONY: demo test check lint types imports protocols generated generate format parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-scaled-decoding evaluate clean
+.PHONY: demo test check lint types imports protocols generated generate format fuzz parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-scaled-decoding evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -46,6 +46,9 @@ generate: .venv/dev ## write what is generated
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+fuzz: .venv/dev ## five minutes of requests made of the OpenAPI document, against `make demo` or whatever listens on 127.0.0.1:8000
+	$(BIN)/schemathesis run http://127.0.0.1:8000/openapi.json --max-time 300 --checks all
 
 parity: .venv/dev ## tokens against generate(), a thousand random requests for each kind of model; counted
 	PARITY_REQUESTS=1000 $(BIN)/python -m pytest -q -s --timeout 3600 tests/model/test_runner_parity.py tests/model/test_embedded_parity.py \

@@ -22,9 +22,7 @@ MODEL = "shapes-224"
 CAPTION = "a green square, a purple star and a sign"
 
 
-def request(
-    images: list[Any], prompts: list[Any], binary: bool = True, parameters: dict[str, Any] | None = None, **more: Any
-) -> InferRequest:
+def request(images: list[Any], prompts: list[Any], binary: bool = True, **more: Any) -> InferRequest:
     made = []
     for name, elements in (("image", images), ("prompt", prompts)):
         made.append(InferInput(name=name, shape=[len(elements)], datatype="BYTES"))

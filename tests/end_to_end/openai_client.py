@@ -134,7 +134,7 @@ def check_errors() -> None:
             call()
 
 
-def check_an_error_in_a_stream() -> None:
+def check_a_stream_that_is_given_up() -> None:
     """The time runs out while the answer is being written, or before. A machine that is quick enough makes no error."""
     hot: Any = {"temperature": 2, "seed": 3, "max_tokens": 1024, "extra_body": {"timeout_ms": 150}}
     code: object = "deadline_exceeded"
@@ -161,7 +161,7 @@ async def check_async() -> None:
 
 CHECKS = (
     check_models, check_answer, check_boxes_and_masks, check_stream, check_stream_helper, check_logprobs, check_errors,
-    check_an_error_in_a_stream,
+    check_a_stream_that_is_given_up,
 )  # fmt: skip
 
 

@@ -7,29 +7,17 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-import service.demo
 from tests.end_to_end.conftest import Server
 
-CHECKPOINT = Path(service.demo.__file__).parent / "checkpoints" / "shapes-224"
 NAMES = ["purple star", "green square", "sign"]
-ENDLESS = {"prompt": "describe en", "temperature": 2.0, "seed": 3, "max_tokens": 1024}
-"""Writes nonsense for long."""
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server without a vision cache, in one process."""
-    config = tmp_path_factory.mktemp("plain") / "paliserve.toml"
-    config.write_text(f'workers = 0\n[[instances]]\nname = "plain"\nsource = "{CHECKPOINT}"\nvision_cache_bytes = 0\n')
-    running = Server("--config", str(config))
-    yield running
-    running.close()
+FIELDS = {"objects": NAMES, "stream": "true"}
+LONG = {"prompt": "caption en", "max_tokens": 1024}
+"""What the endless model writes a thousand tokens about."""
 
 
 def metric(server: Server, line: str) -> float:
@@ -83,41 +71,37 @@ def test_errors_before_the_first_event_have_their_status(server: Server) -> None
     assert (response.status_code, response.json()["code"]) == (404, "model_not_found")
 
 
-def test_time_that_runs_out_within_a_stream(plain: Server, sample: bytes) -> None:
-    fields = ENDLESS | {"image": base64.b64encode(sample).decode(), "stream": True, "timeout_ms": 400}
-    response = plain.client.post("/v1/generate", json=fields)
-    assert response.status_code in (200, 504)
-    if response.status_code == 504:  # a machine so slow that the time ran out before the first token
-        return
-    name, document = list(read(iter(response.text.split("\n"))))[-1]
-    if name != "result":  # a machine so quick that it wrote all
-        assert (name, document["code"], document["status"]) == ("error", "deadline_exceeded", 504)
+def test_time_that_runs_out_within_a_stream(endless: Server, sample: bytes) -> None:
+    fields = LONG | {"image": base64.b64encode(sample).decode(), "stream": True, "timeout_ms": 600}
+    response = endless.client.post("/v1/generate", json=fields)
+    *events, (name, document) = read(iter(response.text.split("\n")))
+    assert response.status_code == 200
+    assert {each for each, _ in events} == {"token"}
+    assert (name, document["code"], document["status"]) == ("error", "deadline_exceeded", 504)
+    endless.wait_for("POST /v1/generate 200 deadline_exceeded ")
 
 
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/chat/completions"])
-def test_a_client_that_leaves_frees_its_slot(plain: Server, sample: bytes, path: str) -> None:
+def test_a_client_that_leaves_frees_its_slot(endless: Server, sample: bytes, path: str) -> None:
     picture = base64.b64encode(sample).decode()
-    parts = [{"type": "text", "text": ENDLESS["prompt"]}, {"type": "image_url", "image_url": {"url": picture}}]
-    fields = ENDLESS | {"image": picture, "stream": True}
+    parts = [{"type": "text", "text": LONG["prompt"]}, {"type": "image_url", "image_url": {"url": picture}}]
+    fields: dict[str, Any] = LONG | {"image": picture, "stream": True}
     if "chat" in path:
-        fields = {**ENDLESS, "messages": [{"role": "user", "content": parts}], "stream": True}
-    before = len(plain.log)
-    with httpx.stream("POST", f"{plain.url}{path}", json=fields, timeout=60) as response:
+        fields = {"max_tokens": 1024, "messages": [{"role": "user", "content": parts}], "stream": True}
+    with httpx.stream("POST", f"{endless.url}{path}", json=fields, timeout=60) as response:
         next(response.iter_raw())
-        assert metric(plain, 'paliserve_requests_running{instance="plain"}') == 1
-    # The line is written when the request is over; its slot is free before the next request is answered.
-    plain.wait_for(rf"POST {path} 200 (cancelled|ok) ")
-    assert plain.client.post("/v1/caption", json={"image": picture, "max_tokens": 1}).status_code == 200
-    assert metric(plain, "paliserve_requests_running") == metric(plain, "paliserve_requests_waiting") == 0
-    line = next(each for each in plain.log[before:] if f"POST {path} " in each)
-    assert " cancelled " in line, line
+        assert metric(endless, 'paliserve_requests_running{instance="endless"}') == 1
+    endless.wait_for(rf"POST {path} 200 cancelled ")
+    # Its slot is free before the next request is answered.
+    assert endless.client.post("/v1/caption", json={"image": picture, "max_tokens": 1}).status_code == 200
+    assert metric(endless, "paliserve_requests_running") == metric(endless, "paliserve_requests_waiting") == 0
 
 
-def test_the_log_line_tells_the_streams_whole_time(plain: Server, sample: bytes) -> None:
+def test_the_log_line_tells_the_streams_whole_time(endless: Server, sample: bytes) -> None:
     began = time.monotonic()
-    response = plain.client.post("/v1/caption", files={"image": sample}, data={"stream": "true"})
+    response = endless.client.post("/v1/read", files={"image": sample}, data={"stream": "true", "max_tokens": "100"})
     took = 1000 * (time.monotonic() - began)
-    told = float(plain.wait_for(r"POST /v1/caption 200 ok ([\d.]+) ms").group(1))
+    told = float(endless.wait_for(r"POST /v1/read 200 ok ([\d.]+) ms").group(1))
     decode = list(read(iter(response.text.split("\n"))))[-1][1]["timings_ms"]["decode"]
     assert decode <= told <= took
 
@@ -127,9 +111,8 @@ def test_streams_end_well_when_the_server_is_told_to_stop(sample: bytes) -> None
     try:
         begun = threading.Event()
 
-        def follow(seed: int) -> str:
-            fields = {"prompt": "describe en", "temperature": "2.0", "seed": str(seed), "max_tokens": "200", "stream": "true"}
-            with httpx.stream("POST", f"{running.url}/v1/generate", files={"image": sample}, data=fields, timeout=60) as response:
+        def follow(_: int) -> str:
+            with httpx.stream("POST", f"{running.url}/v1/segment", files={"image": sample}, data=FIELDS, timeout=60) as response:
                 names = []
                 for name, _ in read(response.iter_lines()):
                     names.append(name)
@@ -137,10 +120,13 @@ def test_streams_end_well_when_the_server_is_told_to_stop(sample: bytes) -> None
             return names[-1]
 
         with ThreadPoolExecutor(4) as clients:
-            streams = [clients.submit(follow, 3) for _ in range(1)]
+            streams = [clients.submit(follow, number) for number in range(4)]
             begun.wait()
             assert running.stop() == 0
-            assert [each.result() for each in streams] == ["result"]
+            # Those that came too late were told to go elsewhere, or found the door closed.
+            ended = [each.result() for each in streams if each.exception() is None]
+        assert "result" in ended
+        assert set(ended) <= {"result"}
     finally:
         running.close()
 
@@ -169,25 +155,21 @@ def test_a_batch_answers_as_each_by_itself(server: Server, sample: bytes) -> Non
         assert timeless(result["response"]) == timeless(alone.json())
 
 
-def test_a_batch_runs_together_and_encodes_its_picture_once(plain: Server, sample: bytes) -> None:
-    encoded = metric(plain, 'paliserve_batch_size_sum{phase="vision"}')
-    tokens = [metric(plain, f'paliserve_batch_size_{part}{{phase="decode"}}') for part in ("sum", "count")]
-    body = {
-        "image": base64.b64encode(sample).decode(),
-        "requests": [{"task": "caption"}, {"task": "read"}, {"task": "detect", "objects": NAMES}] * 4,
-    }
-    results = plain.client.post("/v1/batch", json=body).json()["results"]
-    assert [each["status"] for each in results] == [200] * 12
-    assert metric(plain, 'paliserve_batch_size_sum{phase="vision"}') == encoded + 1
-    rows, steps = (
-        metric(plain, f'paliserve_batch_size_{part}{{phase="decode"}}') - before
-        for part, before in zip(("sum", "count"), tokens, strict=True)
-    )
+def test_a_batch_runs_together_and_encodes_its_picture_once(endless: Server, sample: bytes) -> None:
+    encoded = metric(endless, 'paliserve_batch_size_sum{phase="vision"}')
+    before = [metric(endless, f'paliserve_batch_size_{part}{{phase="decode"}}') for part in ("sum", "count")]
+    tasks: list[dict[str, Any]] = [{"task": "caption"}, {"task": "read"}, {"task": "detect", "objects": NAMES}]
+    body = {"image": base64.b64encode(sample).decode(), "requests": [task | {"max_tokens": 20} for task in tasks * 3]}
+    results = endless.client.post("/v1/batch", json=body).json()["results"]
+    assert [each["status"] for each in results] == [200] * 9
+    assert metric(endless, 'paliserve_batch_size_sum{phase="vision"}') == encoded + 1
+    after = [metric(endless, f'paliserve_batch_size_{part}{{phase="decode"}}') for part in ("sum", "count")]
+    rows, steps = (late - early for late, early in zip(after, before, strict=True))
     assert rows > 2 * steps
 
 
-def test_a_batch_of_another_caller_shares_nothing_without_a_cache(plain: Server, sample: bytes) -> None:
-    encoded = metric(plain, 'paliserve_batch_size_sum{phase="vision"}')
+def test_requests_of_their_own_share_nothing_without_a_cache(endless: Server, sample: bytes) -> None:
+    encoded = metric(endless, 'paliserve_batch_size_sum{phase="vision"}')
     for _ in range(2):
-        plain.client.post("/v1/caption", files={"image": sample})
-    assert metric(plain, 'paliserve_batch_size_sum{phase="vision"}') == encoded + 2
+        endless.client.post("/v1/caption", files={"image": sample}, data={"max_tokens": "1"})
+    assert metric(endless, 'paliserve_batch_size_sum{phase="vision"}') == encoded + 2

@@ -95,6 +95,8 @@ async def answer(service: Service, question: Question, visit: Visit) -> dict[str
             parts = enumerate(zip(question.fields, images, visit.parts, strict=True))
             asked = [group.create_task(_one(service.tasks, question, number, *part)) for number, part in parts]
     except ExceptionGroup as failed:
+        # It is counted as one, with what was wrong.
+        visit.parts = []
         raise failed.exceptions[0] from None
     results = [task.result() for task in asked]
     written = (generate_response(result, identity).model_dump_json().encode() for result, identity in results)

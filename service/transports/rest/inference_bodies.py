@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Request, Response
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from service.errors import InvalidRequest, MalformedBody, RequestTooLarge, UnsupportedMediaType
-from service.transports.inference.questions import VERSION
+from service.transports.inference.questions import INPUTS, VERSION
 from service.transports.inference.tensors import BYTES, MOST_ELEMENTS, Tensor, check, pack, refused, unpack
 from service.transports.requests import refusal
 from service.transports.rest.bodies import Fetch, decoded_image, json_object, largest_body, whole_body
@@ -47,12 +47,22 @@ class RequestedOutput(BaseModel):
     parameters: Parameters = {}
 
 
+_BOTH: dict[str, JsonValue] = {
+    "minItems": 2,
+    "maxItems": 2,
+    "allOf": [
+        {"contains": {"properties": {"name": {"const": name}, "datatype": {"const": BYTES}}, "required": ["name"]}} for name in INPUTS
+    ],
+}
+"""What JSON Schema says of ``questions.read``."""
+
+
 class InferBody(BaseModel):
     """n prompts about one picture, or about n. Parameters are the fields of `/v1/generate`, and `binary_data_output`."""
 
     id: Annotated[str, Field(max_length=256)] | None = None
     parameters: Parameters = {}
-    inputs: Annotated[list[InputBody], Field(max_length=8)]
+    inputs: Annotated[list[InputBody], Field(max_length=8, json_schema_extra=_BOTH)]
     outputs: Annotated[list[RequestedOutput], Field(max_length=8)] = []
 
 

@@ -161,7 +161,10 @@ def _batch_body(schemas: dict[str, Any]) -> dict[str, Any]:
         "type": "object",
         "description": "What is wrong with one of the requests is told in its own result.",
         "properties": {
-            "image": schemas["CaptionRequest"]["properties"]["image"] | {"description": "The image of each request that has none."},
+            "image": {
+                "anyOf": [schemas["CaptionRequest"]["properties"]["image"], {"type": "null"}],
+                "description": "The image of each request that has none.",
+            },
             # Each item by its schema, or anything: an item that fits none is no error of the batch.
             "requests": {"type": "array", "minItems": 1, "maxItems": MOST_REQUESTS, "items": {"anyOf": [*items, {}]}},
         },

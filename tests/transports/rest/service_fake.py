@@ -58,11 +58,17 @@ class FakeTasks:
         self.left = asyncio.Event()
         self.cancelled = False
         self._released = asyncio.Event()
+        self._failing: Exception | None = None
         self._more = asyncio.Condition()
 
     def release(self) -> None:
         """Let what is held, and what comes, go on."""
         self.hold = False
+        self._released.set()
+
+    def fail_first(self, error: Exception) -> None:
+        """Let one of what is held fail; the rest is held on."""
+        self._failing = error
         self._released.set()
 
     async def called(self, count: int) -> None:
@@ -103,6 +109,12 @@ class FakeTasks:
         if self.hold:
             try:
                 await self._released.wait()
+                if self._failing:
+                    self._released.clear()
+                    error, self._failing = self._failing, None
+                    raise error
+                if self.hold:
+                    await asyncio.Event().wait()
             except asyncio.CancelledError:
                 self.cancelled = True
                 self.left.set()
