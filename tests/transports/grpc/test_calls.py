@@ -12,7 +12,7 @@ from service.errors import InvalidImage
 from service.transports.grpc import calls
 from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.visits import VisitBook, logger
-from tests.transports.grpc.conftest import Grpc, refused
+from tests.transports.grpc.server_fake import Grpc, refused
 from tests.transports.rest.service_fake import IMAGE
 
 READ = pb.ReadRequest(image=IMAGE)

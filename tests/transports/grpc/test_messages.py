@@ -14,7 +14,7 @@ from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.grpc.messages import fields_of
 from service.transports.grpc.questions import read
 from service.transports.offers import OFFERS
-from tests.transports.grpc.conftest import Grpc, refused
+from tests.transports.grpc.server_fake import Grpc, refused
 from tests.transports.rest.service_fake import IMAGE
 
 KINDS: dict[str, Any] = {

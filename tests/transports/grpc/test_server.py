@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from service.errors import Draining
 from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.grpc.server import GrpcServer
-from tests.transports.grpc.conftest import LIMITS, Grpc, refused
+from tests.transports.grpc.server_fake import LIMITS, Grpc, refused
 from tests.transports.rest.service_fake import IMAGE
 
 READ = pb.ReadRequest(image=IMAGE)

@@ -12,7 +12,7 @@ from service.tasks.results import Box, EncodedMask, MaskFormat, PngMask, Polygon
 from service.tasks.streaming import DetectionEvent, SegmentEvent, TokenEvent
 from service.tasks.tasks import Options
 from service.transports.grpc.generated import paligemma_pb2 as pb
-from tests.transports.grpc.conftest import Grpc, refused
+from tests.transports.grpc.server_fake import Grpc, refused
 from tests.transports.rest.service_fake import DETECTION, IMAGE, SEGMENT, result
 
 BOX = pb.Box(x_min=0.0, y_min=2.0, x_max=30.0, y_max=40.0)

@@ -14,7 +14,7 @@ from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.grpc.statuses import TABLE, failure_of, seconds
 from service.transports.rest import problems
 from service.transports.rest.refusals import UnsupportedConversation
-from tests.transports.grpc.conftest import Grpc, refused
+from tests.transports.grpc.server_fake import Grpc, refused
 from tests.transports.rest.service_fake import IMAGE
 
 ERRORS = [

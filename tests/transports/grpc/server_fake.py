@@ -1,8 +1,7 @@
 """A gRPC server over a fake service, on a loop of its own, and a client that speaks to it."""
 
 import asyncio
-import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 import grpc
@@ -60,25 +59,6 @@ class Grpc:
     async def _start(self, limits: Limits, reflected: bool) -> int:
         self.server = GrpcServer(self.service, self.metrics, limits, reflected, "0")
         return await self.server.start("127.0.0.1", 0)
-
-
-@pytest.fixture(scope="package")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """One for all: gRPC's poller belongs to a loop."""
-    made = asyncio.new_event_loop()
-    thread = threading.Thread(target=made.run_forever)
-    thread.start()
-    yield made
-    made.call_soon_threadsafe(made.stop)
-    thread.join()
-    made.close()
-
-
-@pytest.fixture
-def server(loop: asyncio.AbstractEventLoop) -> Iterator[Grpc]:
-    made = Grpc(loop)
-    yield made
-    made.close()
 
 
 def refused(call: Callable[..., object], request: object, **arguments: Any) -> grpc.Call:
