@@ -182,9 +182,7 @@ def test_a_server_that_is_not_ready_or_not_alive(rest: Rest) -> None:
     assert problem(rest.get("/v2/health/live"), 503, "model_not_ready")["live"] is False
 
 
-@pytest.mark.parametrize(
-    "path", ["/v2/models/no", "/v2/models/no/ready", "/v2/models/fake-224/versions/2", "/v2/models/fake-224/versions/2/ready"]
-)
+@pytest.mark.parametrize("path", ["no", "no/ready", "fake-224/versions/2", "fake-224/versions/2/ready"])
 def test_unknown_models_and_versions(rest: Rest, path: str) -> None:
     path = f"/v2/models/{path}"
     assert problem(rest.get(path), 404, "model_not_found")["error"]
