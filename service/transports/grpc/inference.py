@@ -8,8 +8,8 @@ from service.transports.grpc.calls import Context, current_visit
 from service.transports.grpc.generated import inference_pb2 as pb
 from service.transports.grpc.generated import inference_pb2_grpc
 from service.transports.inference.metadata import EXTENSIONS, SERVER, ModelMetadata, TensorMetadata
-from service.transports.inference.questions import VERSION, answer, check_outputs, check_version, read
-from service.transports.inference.tensors import BYTES, Tensor, check, pack, unpack
+from service.transports.inference.questions import INPUTS, VERSION, answer, check_outputs, check_version, read
+from service.transports.inference.tensors import BYTES, MOST_ELEMENTS, Tensor, check, pack, refused, unpack
 from service.transports.ports import Service
 
 NAME = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
@@ -76,6 +76,12 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
 
 
 def _read_tensors(request: pb.ModelInferRequest) -> list[Tensor]:
+    # Looked at before any of it becomes an object of its own.
+    if len(request.inputs) > len(INPUTS):
+        raise InvalidRequest("inputs: image and prompt are needed, each once, and nothing else.")
+    for each in request.inputs:
+        if len(each.contents.bytes_contents) > MOST_ELEMENTS:
+            raise refused(each.name, f"at most {MOST_ELEMENTS} elements are taken")
     raw = request.raw_input_contents
     if raw and (len(raw) != len(request.inputs) or any(each.HasField("contents") for each in request.inputs)):
         raise InvalidRequest("raw_input_contents must hold one piece for each input, and the inputs then no contents.")

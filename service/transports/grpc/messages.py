@@ -1,6 +1,6 @@
 """Between protobuf's messages and what the tasks take and give."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
@@ -10,6 +10,9 @@ from service.instances.description import ModelDescription
 from service.tasks.results import Box, Detection, EncodedMask, PngMask, RleMask, Segment, TaskResult
 from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.grpc.statuses import Failure, seconds
+
+MOST_VALUES = 1000
+"""Of a list that is looked at; a task takes fewer."""
 
 Write = Callable[[TaskResult, str], Message]
 
@@ -26,9 +29,19 @@ def fields_of(message: Message) -> dict[str, Any]:
         elif descriptor.message_type is not None:
             # A coordinate of 0 counts as not set, and is meant.
             fields[descriptor.name] = {each.name: getattr(value, each.name) for each in descriptor.message_type.fields}
+        elif descriptor.is_repeated:
+            fields[descriptor.name] = _listed(descriptor.name, value)
         else:
-            fields[descriptor.name] = list(value) if descriptor.is_repeated else value
+            fields[descriptor.name] = value
     return fields
+
+
+def _listed(name: str, values: Sequence[str]) -> list[str]:
+    """A message can hold millions of empty texts, each of which would become an object."""
+    if len(values) > MOST_VALUES:
+        problem = f"far fewer than {len(values)} values are taken"
+        raise InvalidRequest(f"{name}: {problem}.", (FieldProblem(name, problem),))
+    return list(values)
 
 
 def _word(descriptor: Any, number: int) -> str | int:

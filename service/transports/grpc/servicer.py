@@ -1,6 +1,7 @@
 """``paligemma.v1.PaliGemmaService`` over the tasks."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import aclosing
 from typing import Any
 
 from google.protobuf.message import Message
@@ -60,15 +61,17 @@ class PaliGemmaServicer(paligemma_pb2_grpc.PaliGemmaServiceServicer):
         def ask(listener: EventListener) -> Awaitable[TaskResult]:
             return question.ask(self._service.tasks, listener)
 
-        async for event in stream(ask):
-            if isinstance(event, ResultEvent):
-                visit.answer = event.result.answer
-            yield _written(event)
+        async with aclosing(stream(ask)) as events:
+            async for event in events:
+                if isinstance(event, ResultEvent):
+                    visit.answer = event.result.answer
+                yield _written(event)
 
     async def Batch(self, request: AsyncIterator[pb.BatchRequest], context: Any) -> AsyncGenerator[pb.BatchResponse, None]:
         self._service.ready()
-        async for answer in Batch(self._service, self._book, context).answers(request):
-            yield answer
+        async with aclosing(Batch(self._service, self._book, context).answers(request)) as answers:
+            async for answer in answers:
+                yield answer
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(models=map(messages.model, self._service.models()))

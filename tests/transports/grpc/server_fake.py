@@ -12,7 +12,7 @@ from service.transports.grpc.generated import paligemma_pb2_grpc
 from service.transports.grpc.server import GrpcServer, Limits
 from tests.transports.rest.service_fake import FakeService, FakeTasks
 
-LIMITS = Limits(20_000, 512, 128, 60.0, 20.0, 10.0, None)
+LIMITS = Limits(50_000, 512, 128, 60.0, 20.0, 10.0, None)
 T = TypeVar("T")
 
 

@@ -54,6 +54,7 @@ BAD: dict[str, tuple[Message, str]] = {
     "no picture": (pb.ReadRequest(), "image"),
     "no objects": (pb.DetectRequest(image=IMAGE), "objects"),
     "seventeen objects": (pb.DetectRequest(image=IMAGE, objects=["x"] * 17), "objects"),
+    "thousands of objects": (pb.DetectRequest(image=IMAGE, objects=[""] * 9000), "objects"),
     "an empty name": (pb.DetectRequest(image=IMAGE, objects=["x", ""]), "objects.1"),
     "no question": (pb.AnswerRequest(image=IMAGE), "question"),
     "a long question": (pb.AnswerRequest(image=IMAGE, question="x" * 8193), "question"),
