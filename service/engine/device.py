@@ -59,7 +59,7 @@ MakeRunner = Callable[[Callable[[], int]], ModelRunner]
 
 
 class Device(Protocol):
-    """Runs the generations of all its instances. ``load`` and ``stop`` block; the rest is quick and safe from any thread."""
+    """Runs the generations of all its instances. ``load``, ``unload`` and ``stop`` block; the rest is quick and safe from any thread."""
 
     copies: int
     """How often an instance's features may be held at once."""
@@ -78,6 +78,10 @@ class Device(Protocol):
 
     def load(self, instance: str, make: MakeRunner, prefill_tokens: int, deliver: Deliver) -> RunnerFacts:
         """Let an instance take its turns; its reports go to ``deliver``. Errors: those of ``make``."""
+        ...
+
+    def unload(self, instance: str) -> None:
+        """Give back what an instance takes. Nothing of it may be waiting or running."""
         ...
 
     def submit(self, instance: str, submission: Submission) -> None:

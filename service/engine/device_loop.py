@@ -79,6 +79,17 @@ class DeviceLoop:
         self._mailbox.put(lambda: self._lanes.update({instance: lane}))
         return RunnerFacts(runner.slots, runner.feature_bytes, runner.end_tokens, runner.vocabulary_size)
 
+    def unload(self, instance: str) -> None:
+        """See ``Device``. The device must have been started."""
+        done = threading.Event()
+
+        def drop() -> None:
+            self._lanes.pop(instance, None)
+            done.set()
+
+        self._mailbox.put(drop)
+        done.wait()
+
     def submit(self, instance: str, submission: Submission) -> None:
         """See ``Device``."""
         self._mailbox.put(lambda: self._add(self._lanes[instance], submission))

@@ -73,6 +73,10 @@ class Engine:
         """Load the runner on the device. Blocks. Errors: those of ``make``."""
         return self._device.load(self._name, make, self._limits.prefill_tokens, self._notify)
 
+    def unload(self) -> None:
+        """Give back what the runner takes. Blocks. No request may hold a place."""
+        self._device.unload(self._name)
+
     @property
     def waiting(self) -> int:
         """Requests that hold a place and do not run yet."""

@@ -35,6 +35,20 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Unload:
+    """Drop an instance."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unloaded:
+    """It is dropped."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
 class Submit:
     """Queue a generation. Its picture comes without pixels where the worker has it already."""
 
@@ -70,8 +84,8 @@ class Reported:
     report: Report
 
 
-ToWorker = Load | Submit | Cancel | Forget | Stop
-FromWorker = Loaded | Reported
+ToWorker = Load | Unload | Submit | Cancel | Forget | Stop
+FromWorker = Loaded | Unloaded | Reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +118,12 @@ def freeze() -> None:
     gc.freeze()
 
 
+def thaw() -> None:
+    """What was given up since ``freeze`` is looked for once, then the rest is kept out of the collector's way again."""
+    gc.unfreeze()
+    freeze()
+
+
 def _end(failed: threading.ExceptHookArgs) -> None:
     """Without its device thread a worker would only look alive; its parent replaces it."""
     logger.error("a thread of the worker failed", exc_info=failed.exc_value)
@@ -127,6 +147,10 @@ class _Worker:
             match message:
                 case Load():
                     self._load(message)
+                case Unload():
+                    self._loop.unload(message.instance)
+                    thaw()
+                    self._send(Unloaded(message.instance))
                 case Submit():
                     self._loop.submit(message.instance, self._with_picture(message.submission))
                 case Cancel():

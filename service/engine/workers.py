@@ -21,7 +21,7 @@ from typing import Any
 
 from service.engine.device import Deliver, MakeRunner, Report, RunnerFacts, Submission
 from service.engine.generation import Picture
-from service.engine.worker import Board, Cancel, Forget, FromWorker, Load, Loaded, Reported, Stop, Submit, ToWorker, work
+from service.engine.worker import Board, Cancel, Forget, FromWorker, Load, Loaded, Reported, Stop, Submit, ToWorker, Unload, Unloaded, work
 from service.errors import GenerationFailed, OperatorError
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class _Worker:
     pipe: Connection
     outbox: SimpleQueue[ToWorker | None] = field(default_factory=SimpleQueue)
     loading: SimpleQueue[Loaded] = field(default_factory=SimpleQueue)
+    unloading: SimpleQueue[Unloaded] = field(default_factory=SimpleQueue)
     running: set[tuple[str, int]] = field(default_factory=set)
     pictures: set[int] = field(default_factory=set)
     is_ready: bool = False
@@ -61,6 +62,7 @@ class Workers:
             self._context.set_forkserver_preload(preload)
         self._board = Board(self._context.RawArray("d", count), threads)
         self._lock = threading.Lock()
+        self._changing = threading.Lock()
         self._numbers = itertools.count(1)
         self._loads: dict[str, Load] = {}
         self._deliver: dict[str, Deliver] = {}
@@ -86,12 +88,35 @@ class Workers:
 
     def load(self, instance: str, make: MakeRunner, prefill_tokens: int, deliver: Deliver) -> RunnerFacts:
         """See ``Device``. The workers load side by side."""
-        load = self._loads[instance] = Load(instance, make, prefill_tokens)
-        self._deliver[instance] = deliver
-        for worker in self._workers:
-            worker.outbox.put(load)
-        answers = [self._loaded(worker) for worker in self._workers]
-        return answers[0]
+        load = Load(instance, make, prefill_tokens)
+        with self._changing:
+            self._deliver[instance] = deliver
+            workers = list(self._workers)
+            for worker in workers:
+                worker.outbox.put(load)
+            answers = [worker.loading.get().facts for worker in workers]
+            for facts in answers:
+                if isinstance(facts, OperatorError):
+                    # Where it was loaded, it takes room for nothing.
+                    self._drop(instance)
+                    raise facts
+            self._loads[instance] = load
+            for worker in workers:
+                worker.is_ready = True
+        return next(facts for facts in answers if isinstance(facts, RunnerFacts))
+
+    def unload(self, instance: str) -> None:
+        """See ``Device``."""
+        with self._changing:
+            self._loads.pop(instance, None)
+            self._drop(instance)
+
+    def _drop(self, instance: str) -> None:
+        workers = list(self._workers)
+        for worker in workers:
+            worker.outbox.put(Unload(instance))
+        for worker in workers:
+            worker.unloading.get()
 
     def submit(self, instance: str, submission: Submission) -> None:
         """See ``Device``."""
@@ -166,6 +191,8 @@ class Workers:
                 with self._lock:
                     worker.running.difference_update((message.instance, number) for number, _ in message.report.ended)
                 self._deliver[message.instance](message.report)
+            elif isinstance(message, Unloaded):
+                worker.unloading.put(message)
             else:
                 worker.loading.put(message)
         self._lost(worker)
@@ -182,21 +209,23 @@ class Workers:
             lost, worker.running = list(worker.running), set()
         self._fail(lost)
         worker.loading.put(Loaded("", OperatorError("A worker process ended while it loaded; the log may say why.")))
+        worker.unloading.put(Unloaded(""))
         self._board.stepping[worker.seat] = 0.0
         if not was_ready:
             self._broken = True
             return
-        successor = self._spawn(worker.seat)
-        for load in self._loads.values():
-            successor.outbox.put(load)
-        with self._lock:
-            self._workers[worker.seat] = successor
-        try:
-            for _ in self._loads:
-                self._loaded(successor)
-        except Exception:
-            logger.exception("worker %d cannot be replaced", worker.seat)
-            self._broken = True
+        with self._changing:
+            successor = self._spawn(worker.seat)
+            for load in self._loads.values():
+                successor.outbox.put(load)
+            with self._lock:
+                self._workers[worker.seat] = successor
+            try:
+                for _ in self._loads:
+                    self._loaded(successor)
+            except Exception:
+                logger.exception("worker %d cannot be replaced", worker.seat)
+                self._broken = True
 
     def _fail(self, lost: list[tuple[str, int]]) -> None:
         for instance, number in lost:

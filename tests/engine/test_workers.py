@@ -198,3 +198,59 @@ def test_threads_are_shared_among_those_who_work() -> None:
     assert board.share_of_threads() == 2
     stepping[2] = 5.0
     assert board.share_of_threads() == 1
+
+
+def test_an_instance_is_unloaded_and_loaded_again_beside_another(workers: Workers) -> None:
+    observer = SilentObserver()
+    engines = [Engine(name, workers, EngineLimits(), observer) for name in ("one", "two")]
+    for engine in engines:
+        engine.load(make_runner)
+
+    async def asked(engine: Engine) -> tuple[int, ...]:
+        with engine.reserve(FOREVER) as place:
+            return (await place.run(generation(3))).tokens
+
+    for _ in range(3):
+        assert asyncio.run(asked(engines[0])) == expected_tokens(generation(3))
+        engines[0].unload()
+        assert asyncio.run(asked(engines[1])) == expected_tokens(generation(3))
+        assert engines[0].load(make_runner).slots == 4
+    assert asyncio.run(asked(engines[0])) == expected_tokens(generation(3))
+
+
+def test_a_load_that_failed_leaves_the_others_alone(workers: Workers) -> None:
+    observer = SilentObserver()
+    good, bad = (Engine(name, workers, EngineLimits(), observer) for name in ("good", "bad"))
+    good.load(make_runner)
+    for _ in range(2):
+        with pytest.raises(OperatorError, match="there are no weights"):
+            bad.load(make_none)
+
+    async def asked() -> tuple[int, ...]:
+        with good.reserve(FOREVER) as place:
+            return (await place.run(generation(3))).tokens
+
+    assert asyncio.run(asked()) == expected_tokens(generation(3))
+    assert workers.is_alive(60)
+
+
+def test_a_worker_that_dies_is_replaced_with_what_is_loaded_then(workers: Workers) -> None:
+    observer = SilentObserver()
+    kept, dropped = (Engine(name, workers, EngineLimits(), observer) for name in ("kept", "dropped"))
+    kept.load(make_runner)
+    dropped.load(make_runner)
+    dropped.unload()
+
+    async def main() -> None:
+        with kept.reserve(FOREVER) as place, pytest.raises(GenerationFailed):
+            await place.run(generation(3, last=FATAL))
+        await until(lambda: all(worker.is_ready for worker in workers._workers))
+        answers = []
+        for _ in range(4):
+            with kept.reserve(FOREVER) as place:
+                answers.append((await place.run(generation(3))).tokens)
+        assert answers == [expected_tokens(generation(3))] * 4
+
+    asyncio.run(main())
+    dropped.load(make_runner)
+    dropped.unload()
