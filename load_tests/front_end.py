@@ -33,6 +33,7 @@ from service.errors import ImageUrlForbidden
 from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance
+from service.instances.keeper import Keeper
 from service.observability.metrics import Metrics
 from service.serving import event_loop
 from service.tasks.tasks import Tasks
@@ -69,7 +70,15 @@ class Service:
         engine.load(lambda threads: model.runner)
         description = ModelDescription("fake", 224, "float32", "cpu", "warm", (), (), 1024, "fake", 0)
         pictures = VisionCache("fake", 0, 1, self.metrics)
-        self.catalogue = Catalogue([Instance(description, model, engine, pictures, LEXICON)])
+        instance = Instance(description, model, engine, pictures, LEXICON)
+
+        async def load() -> Instance:
+            return instance
+
+        async def unload(dropped: Instance) -> None:
+            """There is no other."""
+
+        self.catalogue = Catalogue([Keeper(description, True, 1000, load, unload, lambda name, state: None)])
         self.tasks = Tasks(self.catalogue, lambda image: (64, 48), ThreadPoolExecutor(4), 60.0)
 
     def models(self) -> Sequence[ModelDescription]:
@@ -79,6 +88,14 @@ class Service:
     def model(self, name: str) -> ModelDescription:
         """See ``ports.Service``."""
         return self.catalogue.named(name).description
+
+    async def load(self, name: str) -> ModelDescription:
+        """See ``ports.Service``."""
+        return self.model(name)
+
+    async def unload(self, name: str) -> ModelDescription:
+        """See ``ports.Service``."""
+        return self.model(name)
 
     async def fetch_image(self, url: str) -> bytes:
         """See ``ports.Service``."""

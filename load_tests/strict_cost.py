@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from load_tests.report import spread, write
+from service.building import blank_picture, demo_settings
 from service.engine.device import RunnerFacts
 from service.engine.generation import Generation, Prompt
 from service.model.images import ImageLimits, ImageReader
@@ -14,7 +15,6 @@ from service.model.loading import Source, open_checkpoint
 from service.model.paligemma import PaliGemma, ServingOptions
 from service.model.runner import PaliGemmaRunner
 from service.tasks.grammars import segment_grammar
-from service.wiring import blank_picture, demo_settings
 
 ROWS, STEPS, ROUNDS = (8, 32), 60, 15
 NAMES = ["red circle", "green square", "purple star", "sign"]

@@ -67,6 +67,14 @@ class ImageUrlFailed(PaliServeError):
     """The image's URL is none, or did not give an image."""
 
 
+class Unauthenticated(PaliServeError):
+    """The caller did not say who it is, or not truly."""
+
+
+class PermissionDenied(PaliServeError):
+    """The caller may not do this."""
+
+
 class ModelNotFound(PaliServeError):
     """No instance with this name or resolution is served."""
 
@@ -88,7 +96,11 @@ class Draining(PaliServeError):
 
 
 class ModelNotReady(PaliServeError):
-    """The instance exists but is not warm."""
+    """The instance exists but is not warm. Try again after ``retry_after`` seconds."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class DeadlineExceeded(PaliServeError):

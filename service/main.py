@@ -101,7 +101,7 @@ def _print_response(response: dict[str, Any]) -> None:
 
 
 def _models(asked: argparse.Namespace) -> int:
-    from service.wiring import configured  # noqa: PLC0415
+    from service.building import configured  # noqa: PLC0415
 
     rows = [("NAME", "RESOLUTION", "DTYPE", "DEVICE", "SOURCE"), *configured(_settings(asked))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

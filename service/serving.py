@@ -13,6 +13,7 @@ import uvicorn
 
 from service.engine.worker import freeze
 from service.errors import OperatorError
+from service.instances.keeper import State
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.transports.grpc.server import GrpcServer, Limits
@@ -82,7 +83,8 @@ async def serve(settings: Settings) -> int:
     await service.start()
     freeze()
     sys.setswitchinterval(SWITCH_INTERVAL)
-    application = create_application(service, service.metrics, settings.max_image_bytes)
+    admin_key = settings.admin_key.get_secret_value() if settings.admin_key else None
+    application = create_application(service, service.metrics, settings.max_image_bytes, admin_key)
     # h11 bounds the size of headers; httptools, which uvicorn prefers, does not.
     config = uvicorn.Config(application, http="h11", ws="none", log_config=None, access_log=False, server_header=False)
     http_server = HttpServer(config, service, grpc_server)
@@ -113,6 +115,7 @@ async def _start_grpc(service: PaliServe, settings: Settings, reserved: socket.s
         connection_age=settings.grpc_connection_age_seconds,
     )
     server = GrpcServer(service, service.metrics, limits, settings.grpc_reflection, package_version())
+    service.observe(lambda name, state: server.tell_of(name, state is State.WARM))
     with reserved:
         try:
             await server.start(settings.host, settings.grpc_port)

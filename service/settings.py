@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, field_validator
 
 from service.errors import OperatorError
 
@@ -37,6 +37,8 @@ class InstanceSettings(BaseModel):
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     source: str = Field(min_length=1)
     revision: str | None = None
+    resolution: Literal[224, 448, 896] | None = None
+    preload: bool = True
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     device: str | None = None
     slots: int | None = Field(default=None, ge=1, le=1024)
@@ -77,6 +79,7 @@ class Settings(BaseModel):
     device: str = "auto"
     threads: int = Field(default=0, ge=0, le=1024)
     workers: int | None = Field(default=None, ge=0, le=1024)
+    admin_key: SecretStr | None = None
     instances: tuple[InstanceSettings, ...] = ()
 
     @field_validator("image_url_hosts", mode="before")
@@ -170,4 +173,5 @@ def _lines(values: Mapping[str, object]) -> list[str]:
 
 def _toml(value: object) -> str:
     # TOML's strings are JSON's, but for this one character.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    # Secrets show that they are there, and nothing more.
+    return json.dumps(str(value) if isinstance(value, SecretStr) else value, ensure_ascii=False).replace("\x7f", "\\u007f")

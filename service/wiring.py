@@ -1,69 +1,41 @@
-"""Builds everything from settings and plugs it together. The parts take plain values and one another; nothing here decides."""
+"""Plugs everything together: what every transport is given. The parts take plain values and one another."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
-from io import BytesIO
-from pathlib import Path
 
-from PIL import Image
-
-from service.engine.device import Device
-from service.engine.device_loop import DeviceLoop
-from service.engine.engine import Engine, EngineLimits
-from service.engine.vision_cache import VisionCache
-from service.engine.workers import Workers
-from service.errors import Draining, ModelNotReady
+from service.building import Builder, blank_picture
+from service.errors import Draining, ModelNotReady, OperatorError
 from service.fetching import FetchLimits, ImageFetcher
 from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance, warm_up
-from service.machine import cores, memory_bytes
+from service.instances.keeper import Keeper, State
+from service.machine import cores
 from service.model.images import ImageLimits, ImageReader
-from service.model.loading import Checkpoint, Source, open_checkpoint, resolution, set_threads
-from service.model.paligemma import PaliGemma, ServingOptions
-from service.model.runner import NARROW, SlidingWindow
-from service.observability import logs
+from service.model.loading import set_threads
 from service.observability.metrics import Metrics
-from service.settings import InstanceSettings, Settings
-from service.tasks.tasks import ALL_TASKS, Tasks
+from service.settings import Settings
+from service.tasks.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
-DEMO = "shapes-224"
 STUCK_AFTER = 60.0
 """Seconds after which a step that does not end means that the process is not alive."""
-MEMORY_FOR_COPIES = 0.25
-"""The part of main memory that several processes' copies of a CPU's weights may take."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepPolicy:
-    """Slots of each process where none are configured, and the tokens of a prefill step at most."""
-
-    slots: int
-    prefill_tokens: int
-
-
-ON_ACCELERATOR = StepPolicy(slots=64, prefill_tokens=2048)
-"""A step costs the same for few rows and for many; about 12 ms of prefill on an H100 at 224 pixels."""
-ON_CPU = StepPolicy(slots=10, prefill_tokens=512)
-"""Every row costs its own time: who waits for a slot loses nothing, and who holds one is done sooner."""
 
 
 class PaliServe:
-    """The running service: what every transport is given."""
+    """The running service."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        """Loads every instance; takes as long as that takes. Errors: CheckpointError."""
+        """Loads every instance that is not loaded on demand; takes as long as that takes. Errors: CheckpointError."""
         self.metrics = metrics
         self.draining = False
         self._warm = False
+        self._listeners: list[Callable[[str, State], None]] = [lambda name, state: metrics.instance_entered(name, state.value)]
         self._fetcher = ImageFetcher(
             FetchLimits(
                 settings.image_url_hosts,
@@ -78,22 +50,37 @@ class PaliServe:
         set_threads(threads if settings.workers == 0 else 1)
         self._workers = ThreadPoolExecutor(max_workers=cores(), thread_name_prefix="work")
         self.images = ImageReader(ImageLimits(settings.max_image_bytes, settings.max_image_pixels))
-        wanted = settings.instances or (demo_settings(),)
-        checkpoints = [open_checkpoint(_source(each, settings)) for each in wanted]
-        self._devices = devices(checkpoints, settings, threads)
-        self._instances = [self._instance(each, checkpoint, settings) for each, checkpoint in zip(wanted, checkpoints, strict=True)]
-        self.catalogue = Catalogue(self._instances)
-        self.tasks = Tasks(self.catalogue, self.images.size, self._workers, settings.default_timeout_seconds)
+        self._builder = Builder(settings, metrics, self.images, threads)
+        # In this thread, so that Ctrl-C ends it.
+        self._built = {name: self._builder.build(name) for name, each in self._builder.wanted.items() if each.preload}
+        self._loaded: dict[str, Instance] = {}
+        self._keepers = {
+            name: Keeper(
+                plan, not self._builder.wanted[name].preload, settings.max_queue, partial(self._load, name), self._unload, self._tell
+            )
+            for name, plan in self._builder.plans.items()
+        }
+        for name, keeper in self._keepers.items():
+            self._tell(name, keeper.state)
+        self._catalogue = Catalogue(list(self._keepers.values()))
+        self.tasks = Tasks(self._catalogue, self.images.size, self._workers, settings.default_timeout_seconds)
 
     async def start(self) -> None:
-        """Warm every instance up."""
-        for device in self._devices.values():
+        """Warm up what is loaded. Errors: OperatorError."""
+        for device in self._builder.devices.values():
             device.start()
-        for instance in self._instances:
-            began = time.monotonic()
-            await warm_up(instance, blank_picture(), self._workers)
-            logger.info("%s is warm (%.1f s)", instance.name, time.monotonic() - began)
+        for name in list(self._built):
+            try:
+                await self._keepers[name].warm()
+            except ModelNotReady as error:
+                raise OperatorError(error.message) from None
         self._warm = True
+
+    def observe(self, listener: Callable[[str, State], None]) -> None:
+        """Tell ``listener`` the name and state of each instance, now and whenever a state changes."""
+        self._listeners.append(listener)
+        for name, keeper in self._keepers.items():
+            listener(name, keeper.state)
 
     def drain(self) -> None:
         """Take nothing new from now on."""
@@ -101,23 +88,35 @@ class PaliServe:
 
     def idle(self) -> bool:
         """Whether no request waits or runs."""
-        return not any(instance.engine.waiting or instance.engine.running for instance in self._instances)
+        return not any(instance.engine.waiting or instance.engine.running for instance in self._loaded.values())
 
     async def stop(self) -> None:
         """Finish what was accepted, then end the threads."""
         self.drain()
-        for device in self._devices.values():
+        for device in self._builder.devices.values():
             await asyncio.to_thread(device.stop)
         self._workers.shutdown()
         await self._fetcher.close()
 
     def models(self) -> Sequence[ModelDescription]:
         """What is served, the default first."""
-        return self.catalogue.descriptions()
+        return self._catalogue.descriptions()
 
     def model(self, name: str) -> ModelDescription:
         """Errors: ModelNotFound."""
-        return self.catalogue.named(name).description
+        return self._catalogue.named(name).description
+
+    async def load(self, name: str) -> ModelDescription:
+        """Load an instance that is not loaded. Errors: ModelNotFound, ModelNotReady."""
+        keeper = self._catalogue.named(name)
+        await keeper.warm()
+        return keeper.description
+
+    async def unload(self, name: str) -> ModelDescription:
+        """Give back what an instance takes, once its requests have ended. Errors: ModelNotFound."""
+        keeper = self._catalogue.named(name)
+        await keeper.cool()
+        return keeper.description
 
     async def fetch_image(self, url: str) -> bytes:
         """See ``ImageFetcher``."""
@@ -125,7 +124,7 @@ class PaliServe:
 
     def alive(self) -> bool:
         """Whether every device works and none is stuck in a step."""
-        return all(device.is_alive(STUCK_AFTER) for device in self._devices.values())
+        return all(device.is_alive(STUCK_AFTER) for device in self._builder.devices.values())
 
     def ready(self) -> None:
         """Errors: Draining, ModelNotReady."""
@@ -134,84 +133,27 @@ class PaliServe:
         if not self._warm:
             raise ModelNotReady("The models are being warmed up: try again in a few seconds.")
 
-    def _instance(self, wanted: InstanceSettings, checkpoint: Checkpoint, settings: Settings) -> Instance:
+    def _keeper(self, name: str, queue: int) -> Keeper:
+        on_demand = not self._builder.wanted[name].preload
+        return Keeper(self._builder.plans[name], on_demand, queue, partial(self._load, name), self._unload, self._tell)
+
+    async def _load(self, name: str) -> Instance:
+        built = self._built.pop(name, None)
+        instance = await asyncio.to_thread(self._builder.build, name) if built is None else built
+        self._loaded[name] = instance
         began = time.monotonic()
-        weights = checkpoint.weights
-        device = self._devices[weights.device]
-        policy = ON_CPU if weights.device == "cpu" else ON_ACCELERATOR
-        options = ServingOptions(
-            slots=-(-wanted.slots // device.copies) if wanted.slots else policy.slots,
-            max_prompt_tokens=wanted.max_prompt_tokens,
-            max_tokens=wanted.max_tokens,
-            sliding_window=SlidingWindow(wanted.sliding_window),
-            compile=wanted.compile,
-        )
-        model = PaliGemma(checkpoint, options, self.images)
-        description = ModelDescription(
-            name=wanted.name,
-            resolution=model.resolution,
-            dtype=weights.dtype,
-            device=weights.device,
-            state="warm",
-            tasks=tuple(task.name for task in ALL_TASKS),
-            adapters=(),
-            max_tokens=model.max_tokens,
-            source=Path(wanted.source).name if Path(wanted.source).is_dir() else wanted.source,
-            created=int(time.time()),
-        )
-        engine = Engine(wanted.name, device, EngineLimits(settings.max_queue, policy.prefill_tokens), self.metrics)
-        facts = engine.load(model.make_runner)
-        # Every process may hold the features; the pixels stay here, so that any of them can be asked.
-        picture_bytes = facts.feature_bytes * device.copies + 3 * model.resolution**2
-        pictures = VisionCache(wanted.name, wanted.vision_cache_bytes, picture_bytes, self.metrics)
-        loaded = (wanted.name, description.source, weights.dtype, weights.device, time.monotonic() - began)
-        logger.info("%s is loaded: %s, %s, %s (%.1f s)", *loaded)
-        return Instance(description, model, engine, pictures, model.lexicon(facts))
+        try:
+            await warm_up(instance, blank_picture(), self._workers)
+        except BaseException:
+            await self._unload(instance)
+            raise
+        logger.info("%s is warm (%.1f s)", name, time.monotonic() - began)
+        return instance
 
+    async def _unload(self, instance: Instance) -> None:
+        await asyncio.to_thread(instance.engine.unload)
+        del self._loaded[instance.name]
 
-def devices(checkpoints: Sequence[Checkpoint], settings: Settings, threads: int) -> dict[str, Device]:
-    """What runs the models, by the name of the device.
-
-    Each in a process of its own, a CPU in as many as it has cores where so many copies of the weights fit; of narrow models one less,
-    because reading requests and pictures then takes about a core. Or, with ``workers`` 0, all in this one.
-    """
-    made: dict[str, Device] = {}
-    narrow = all(checkpoint.config.text_config.hidden_size < NARROW for checkpoint in checkpoints)
-    weights = [checkpoint.weights for checkpoint in checkpoints]
-    for name in sorted({each.device for each in weights}):
-        if settings.workers == 0:
-            made[name] = DeviceLoop(threads=lambda: threads)
-            continue
-        # Files may hold half of what float32 needs.
-        held = 2 * sum(each.file_bytes for each in weights if each.device == name)
-        fitting = max(1, int(MEMORY_FOR_COPIES * memory_bytes() / held))
-        count = settings.workers or (max(1, min(threads - narrow, fitting)) if name == "cpu" else 1)
-        begin = partial(logs.configure, settings.log_format, settings.log_level)
-        made[name] = Workers(count, threads, begin, preload=["service.model.paligemma"])
-    return made
-
-
-def configured(settings: Settings) -> list[tuple[str, ...]]:
-    """Name, resolution, dtype, device and source of each instance, without loading any. Errors: CheckpointError."""
-    rows: list[tuple[str, ...]] = []
-    for each in settings.instances or [demo_settings()]:
-        side = resolution(_source(each, settings))
-        rows.append((each.name, str(side or "not fetched"), each.dtype or "auto", each.device or settings.device, each.source))
-    return rows
-
-
-def demo_settings() -> InstanceSettings:
-    """The embedded model, which is served where no instance is configured."""
-    return InstanceSettings(name=DEMO, source=str(files("service.demo") / "checkpoints" / DEMO))
-
-
-def _source(wanted: InstanceSettings, settings: Settings) -> Source:
-    mask_decoder = None if wanted.mask_decoder is None else Path(wanted.mask_decoder)
-    return Source(wanted.source, wanted.revision, wanted.dtype, wanted.device or settings.device, mask_decoder)
-
-
-def blank_picture() -> bytes:
-    """A file that any model can read."""
-    file = BytesIO()
-    Image.new("RGB", (8, 8)).save(file, "PNG")
-    return file.getvalue()
+    def _tell(self, name: str, state: State) -> None:
+        for listener in self._listeners:
+            listener(name, state)

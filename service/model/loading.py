@@ -48,11 +48,6 @@ class Weights:
     dtype: str
     device: str
 
-    @property
-    def file_bytes(self) -> int:
-        """What the files take on the disk."""
-        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
-
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -70,10 +65,7 @@ def open_checkpoint(source: Source) -> Checkpoint:
     _check_config(folder)
     if not list(folder.glob("*.safetensors")):
         raise CheckpointError(f"{folder}: no safetensors weights; other formats can run code when they are read, and are refused.")
-    device = _device(source.device)
-    dtype = source.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
-    if dtype not in DTYPES:
-        raise CheckpointError(f"dtype {dtype!r} is not known: one of {', '.join(DTYPES)} is needed.")
+    device, dtype = held_as(source)
     if source.mask_decoder is not None and not source.mask_decoder.is_file():
         raise CheckpointError(f"{source.mask_decoder}: the mask decoder is not a file.")
     try:
@@ -100,18 +92,36 @@ def load_model(weights: Weights) -> PaliGemmaForConditionalGeneration:
         raise CheckpointError(f"{weights.folder}: the weights cannot be read: {error}") from error
 
 
-def resolution(source: Source) -> int | None:
-    """The side in pixels that a checkpoint takes, from its config.json alone; None for a hub id that was not fetched yet.
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a checkpoint is, by its config.json and the sizes of its files alone. ``resolution`` is in pixels."""
 
-    Errors: CheckpointError.
-    """
+    resolution: int
+    hidden_size: int
+    file_bytes: int
+
+
+def survey(source: Source) -> Survey | None:
+    """Look without loading anything; None for a hub id that was not fetched yet. Errors: CheckpointError."""
     folder = Path(source.checkpoint)
     if not folder.is_dir():
         cached = try_to_load_from_cache(source.checkpoint, "config.json", revision=source.revision) if "/" in source.checkpoint else None
         if not isinstance(cached, str):
             return None
         folder = Path(cached).parent
-    return int(_check_config(folder)["vision_config"]["image_size"])
+    config = _check_config(folder)
+    file_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    # PaliGemma's own configuration leaves out what is as in its first checkpoint.
+    return Survey(int(config["vision_config"]["image_size"]), int(config["text_config"].get("hidden_size", 2048)), file_bytes)
+
+
+def held_as(source: Source) -> tuple[str, str]:
+    """The device and the dtype that weights are held on and in. Errors: CheckpointError."""
+    device = _device(source.device)
+    dtype = source.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+    if dtype not in DTYPES:
+        raise CheckpointError(f"dtype {dtype!r} is not known: one of {', '.join(DTYPES)} is needed.")
+    return device, dtype
 
 
 def _folder(source: Source) -> Path:

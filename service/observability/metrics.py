@@ -5,6 +5,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+STATES = ("cold", "loading", "warm", "failed")
 STAGES = ("queue", "preprocess", "vision", "prefill", "decode")
 
 
@@ -24,6 +25,7 @@ class Metrics:
         )
         self._waiting = Gauge("paliserve_requests_waiting", "Requests that hold a place in the queue", ["instance"], registry=registry)
         self._running = Gauge("paliserve_requests_running", "Requests that hold a slot", ["instance"], registry=registry)
+        self._state = Gauge("paliserve_instance_state", "1 for the state that the instance is in", ["instance", "state"], registry=registry)
         self._batch = Histogram("paliserve_batch_size", "Rows of a step", ["phase"], buckets=ROWS, registry=registry)
         self._cache_asked = Counter(
             "paliserve_vision_cache_requests", "Pictures looked up in the vision cache", ["instance", "outcome"], registry=registry
@@ -56,6 +58,11 @@ class Metrics:
         """See ``QueueObserver``."""
         self._waiting.labels(instance).set(waiting)
         self._running.labels(instance).set(running)
+
+    def instance_entered(self, instance: str, state: str) -> None:
+        """An instance changed its state."""
+        for each in STATES:
+            self._state.labels(instance, each).set(each == state)
 
     def batch_ran(self, phase: str, size: int) -> None:
         """See ``StepObserver``."""

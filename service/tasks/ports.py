@@ -1,5 +1,6 @@
 """What the tasks need from the layers that ``main`` plugs in."""
 
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from service.engine.engine import Engine
@@ -32,8 +33,8 @@ class Instance(Protocol):
 class Router(Protocol):
     """Knows which instance answers a request."""
 
-    def route(self, model: str | None, resolution: int | str | None, shorter_side: int | None) -> Instance:
-        """The instance named ``model``, else one of ``resolution`` (224, 448, 896 or "auto"), else the default.
+    def lease(self, model: str | None, resolution: int | str | None, shorter_side: int | None) -> AbstractAsyncContextManager[Instance]:
+        """The instance named ``model``, else one of ``resolution`` (224, 448, 896 or "auto"), else the default. It stays warm meanwhile.
 
         ``shorter_side`` of the picture, in pixels, is known where ``resolution`` is "auto". Errors: ModelNotFound, ModelNotReady.
         """

@@ -151,7 +151,12 @@ class Tasks:
         if ask.task.region or options.resolution == "auto":
             size = ImageSize(*await self._in_worker(partial(self._image_size, ask.image)))
         prefix = ask.prefix(size)
-        instance = self._router.route(options.model, options.resolution, min(size.width, size.height))
+        async with self._router.lease(options.model, options.resolution, min(size.width, size.height)) as instance:
+            return await self._on(instance, ask, prefix, (started, deadline))
+
+    async def _on(self, instance: Instance, ask: _Ask, prefix: str, times: tuple[float, float]) -> TaskResult:
+        """``times``: when it began, and when it must be done."""
+        options, (started, deadline) = ask.options, times
         if options.adapter is not None:
             raise AdapterNotFound(f"{instance.name} has no adapter of this name: it serves none.")
         max_tokens = _max_tokens(ask, instance)

@@ -21,6 +21,14 @@ class Service(Protocol):
         """Errors: ModelNotFound."""
         ...
 
+    async def load(self, name: str) -> ModelDescription:
+        """Load an instance that is not loaded, and wait for it. Errors: ModelNotFound, ModelNotReady."""
+        ...
+
+    async def unload(self, name: str) -> ModelDescription:
+        """Give back what an instance takes, once its requests have ended. Errors: ModelNotFound."""
+        ...
+
     def alive(self) -> bool:
         """Whether the process can still make progress."""
         ...

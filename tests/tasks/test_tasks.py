@@ -1,8 +1,9 @@
 """The tasks over a fake model: what they ask, what they read, and how they end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from unittest import mock
@@ -88,9 +89,10 @@ class OneInstance:
     lexicon: Lexicon
     asked: tuple[object, ...] = ()
 
-    def route(self, model: str | None, resolution: int | str | None, shorter_side: int | None) -> "OneInstance":
+    @asynccontextmanager
+    async def lease(self, model: str | None, resolution: int | str | None, shorter_side: int | None) -> AsyncIterator["OneInstance"]:
         self.asked = (model, resolution, shorter_side)
-        return self
+        yield self
 
 
 def run(

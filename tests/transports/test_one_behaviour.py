@@ -198,6 +198,8 @@ CONTRACT: dict[type[errors.PaliServeError], tuple[str, int, grpc.StatusCode]] = 
     errors.PromptTooLong: ("prompt_too_long", 422, grpc.StatusCode.INVALID_ARGUMENT),
     errors.ImageUrlForbidden: ("image_url_forbidden", 403, grpc.StatusCode.PERMISSION_DENIED),
     errors.ImageUrlFailed: ("image_url_failed", 422, grpc.StatusCode.INVALID_ARGUMENT),
+    errors.Unauthenticated: ("unauthenticated", 401, grpc.StatusCode.UNAUTHENTICATED),
+    errors.PermissionDenied: ("permission_denied", 403, grpc.StatusCode.PERMISSION_DENIED),
     errors.ModelNotFound: ("model_not_found", 404, grpc.StatusCode.NOT_FOUND),
     errors.AdapterNotFound: ("adapter_not_found", 404, grpc.StatusCode.NOT_FOUND),
     errors.Overloaded: ("overloaded", 503, grpc.StatusCode.UNAVAILABLE),

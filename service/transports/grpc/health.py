@@ -13,7 +13,7 @@ Answer = health_pb2.HealthCheckResponse
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """Every name has the same state: what makes one instance wait makes the process wait.
+    """A name that nothing was told of by itself has the state of the whole; others need both.
 
     The library's own servicer forgets who watches a name once another one who watched it leaves, and waits for clients who do not read.
     """
@@ -21,12 +21,18 @@ class Health(health_pb2_grpc.HealthServicer):
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset({"", *names})
         self._serving = False
+        self._warm: dict[str, bool] = {}
         self._closed = False
         self._changed = asyncio.Event()
 
     def tell(self, serving: bool) -> None:
         """Let all who ask and all who watch know."""
         self._serving = serving
+        self._wake()
+
+    def tell_of(self, name: str, warm: bool) -> None:
+        """Let all who ask about one name know."""
+        self._warm[name] = warm
         self._wake()
 
     def close(self) -> None:
@@ -56,7 +62,7 @@ class Health(health_pb2_grpc.HealthServicer):
     def _state(self, name: str) -> int:
         if name not in self._names:
             return Answer.SERVICE_UNKNOWN
-        return Answer.SERVING if self._serving else Answer.NOT_SERVING
+        return Answer.SERVING if self._serving and self._warm.get(name, True) else Answer.NOT_SERVING
 
     def _wake(self) -> None:
         self._changed.set()

@@ -89,6 +89,10 @@ class GrpcServer:
         """Whether requests are taken, to all who ask about the server's health."""
         self._health.tell(serving)
 
+    def tell_of(self, instance: str, warm: bool) -> None:
+        """Whether an instance is warm, to all who ask about its health."""
+        self._health.tell_of(instance, warm)
+
     async def stop(self, at_once: bool = False) -> None:
         """Let calls end, then cut those that do not."""
         self._health.tell(False)

@@ -39,6 +39,8 @@ TABLE: dict[type[errors.PaliServeError], Code] = {
     errors.PromptTooLong: Code(grpc.StatusCode.INVALID_ARGUMENT, "prompt_too_long"),
     errors.ImageUrlForbidden: Code(grpc.StatusCode.PERMISSION_DENIED, "image_url_forbidden"),
     errors.ImageUrlFailed: Code(grpc.StatusCode.INVALID_ARGUMENT, "image_url_failed"),
+    errors.Unauthenticated: Code(grpc.StatusCode.UNAUTHENTICATED, "unauthenticated"),
+    errors.PermissionDenied: Code(grpc.StatusCode.PERMISSION_DENIED, "permission_denied"),
     errors.ModelNotFound: Code(grpc.StatusCode.NOT_FOUND, "model_not_found"),
     errors.AdapterNotFound: Code(grpc.StatusCode.NOT_FOUND, "adapter_not_found"),
     errors.Overloaded: Code(grpc.StatusCode.UNAVAILABLE, "overloaded"),
@@ -92,7 +94,7 @@ def failure_of(error: Exception) -> Failure:
     retry_after = None
     if code.status is grpc.StatusCode.UNAVAILABLE:
         # Told a little differently to everyone, so that they do not come back together.
-        retry_after = (error.retry_after if isinstance(error, errors.Overloaded) else 1.0) * random.uniform(0.8, 1.2)  # noqa: S311
+        retry_after = (error.retry_after if isinstance(error, errors.Overloaded | errors.ModelNotReady) else 1.0) * random.uniform(0.8, 1.2)  # noqa: S311
     return Failure(code.status, code.code, error.message, fields, retry_after)
 
 

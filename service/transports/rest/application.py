@@ -22,8 +22,8 @@ from service.transports.rest.routes import task_routes
 from service.transports.rest.visits import Visits, visit_of
 
 
-def create_application(service: Service, metrics: Metrics, max_image_bytes: int) -> FastAPI:
-    """The application over a running service."""
+def create_application(service: Service, metrics: Metrics, max_image_bytes: int, admin_key: str | None = None) -> FastAPI:
+    """The application over a running service. ``admin_key``: see ``model_routes``."""
     application = FastAPI(
         title="PaliServe",
         version=package_version(),
@@ -34,7 +34,7 @@ def create_application(service: Service, metrics: Metrics, max_image_bytes: int)
     application.include_router(batch_routes(service, max_image_bytes))
     application.include_router(chat_routes(service, max_image_bytes))
     application.include_router(inference_routes(service, max_image_bytes, package_version()))
-    application.include_router(model_routes(service))
+    application.include_router(model_routes(service, admin_key))
     application.include_router(health_routes(service, metrics))
 
     @application.get("/", include_in_schema=False)

@@ -96,7 +96,10 @@ def inference_routes(service: Service, max_image_bytes: int, version: str) -> AP
 
     async def model_ready(request: Request, model: str) -> Response:
         """Whether a model takes requests."""
-        return _readiness(service, request, {"name": service.model(model).name})
+        found = service.model(model)
+        if found.state != "warm":
+            return _not(request, "ready", ModelNotReady(f"{found.name} is {found.state}."))
+        return _readiness(service, request, {"name": found.name})
 
     infer = _infer(service, max_image_bytes)
     for path, dependencies in (("/models/{model}", []), ("/models/{model}/versions/{model_version}", [Depends(known_version)])):

@@ -1,12 +1,16 @@
 """``GET /v1/models``, in OpenAI's list form."""
 
+from collections.abc import Callable
+from hmac import compare_digest
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
+from service.errors import PermissionDenied, Unauthenticated
 from service.instances.description import ModelDescription
 from service.transports.ports import Service
+from service.transports.rest.visits import while_connected
 
 
 class ModelBody(BaseModel):
@@ -33,8 +37,23 @@ class ModelList(BaseModel):
     data: list[ModelBody]
 
 
-def model_routes(service: Service) -> APIRouter:
-    """What ``service`` serves."""
+def administrator(admin_key: str | None) -> Callable[[Request], None]:
+    """Lets through who sends the key. None: nobody."""
+
+    def check(request: Request) -> None:
+        if admin_key is None:
+            raise PermissionDenied("Instances are loaded and unloaded only where an admin_key is set, and sent as a bearer token.")
+        kind, _, sent = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            raise Unauthenticated("The admin key is needed as a bearer token: Authorization: Bearer KEY.")
+        if not compare_digest(sent.strip().encode(), admin_key.encode()):
+            raise PermissionDenied("The key is not the admin key.")
+
+    return check
+
+
+def model_routes(service: Service, admin_key: str | None) -> APIRouter:
+    """What ``service`` serves. ``admin_key`` is needed to change it."""
     router = APIRouter(prefix="/v1/models", tags=["models"])
 
     @router.get("", response_model=ModelList)
@@ -46,6 +65,18 @@ def model_routes(service: Service) -> APIRouter:
     async def get_model(name: str) -> ModelBody:
         """One instance."""
         return _body(service.model(name))
+
+    only_admins = [Depends(administrator(admin_key))]
+
+    @router.post("/{name}/load", response_model=ModelBody, dependencies=only_admins)
+    async def load_model(request: Request, name: str) -> ModelBody:
+        """Load an instance, and answer when it is warm. Needs the admin key."""
+        return _body(await while_connected(request, service.load(name)))
+
+    @router.post("/{name}/unload", response_model=ModelBody, dependencies=only_admins)
+    async def unload_model(request: Request, name: str) -> ModelBody:
+        """Let an instance's requests end, then give back what it takes. Needs the admin key."""
+        return _body(await while_connected(request, service.unload(name)))
 
     return router
 

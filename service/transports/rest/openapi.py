@@ -70,12 +70,17 @@ def _unknown(error: type[PaliServeError], code: Code) -> bool:
     return code.code == "model_not_found"
 
 
+def _of_an_administrator(error: type[PaliServeError], code: Code) -> bool:
+    return code.code in ("unauthenticated", "permission_denied", "model_not_found", "model_not_ready", "draining")
+
+
 _PROBLEMS: dict[str, Choice] = {
     **dict.fromkeys(OFFERS, _not_chats),
     CHAT: lambda error, code: True,
     "batch": lambda error, code: code.code in _OF_A_BATCH,
     **dict.fromkeys(("/livez", "/readyz", "/v2/health/live", "/v2/health/ready"), _unavailable),
     "/v1/models/{name}": _unknown,
+    **dict.fromkeys(("/v1/models/{name}/load", "/v1/models/{name}/unload"), _of_an_administrator),
 }
 """Which problems a path answers, by its name or as a whole."""
 for _path in ("/v2/models/{model}", "/v2/models/{model}/versions/{model_version}"):

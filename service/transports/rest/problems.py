@@ -66,6 +66,8 @@ TABLE: dict[type[errors.PaliServeError], Code] = {
     errors.PromptTooLong: Code(422, "prompt_too_long", "The prompt is too long"),
     errors.ImageUrlForbidden: Code(403, "image_url_forbidden", "Image URLs are not allowed"),
     errors.ImageUrlFailed: Code(422, "image_url_failed", "The image URL gave no image"),
+    errors.Unauthenticated: Code(401, "unauthenticated", "A key is needed"),
+    errors.PermissionDenied: Code(403, "permission_denied", "This is not allowed"),
     errors.ModelNotFound: Code(404, "model_not_found", "There is no such model"),
     errors.AdapterNotFound: Code(404, "adapter_not_found", "There is no such adapter"),
     errors.Overloaded: Code(503, "overloaded", "The service is overloaded"),
@@ -89,7 +91,10 @@ def of_error(error: errors.PaliServeError, path: str, more: Mapping[str, object]
     """The answer to an error of ours. ``more`` stands in the document beside what is always there."""
     told = {**document(error, path), **(more or {})}
     wait = told.pop("retry_after", None)
-    return _response(told, {} if wait is None else {"Retry-After": str(wait)})
+    headers = {} if wait is None else {"Retry-After": str(wait)}
+    if told["status"] == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _response(told, headers)
 
 
 def document(error: Exception, path: str = "") -> dict[str, Any]:
@@ -99,7 +104,7 @@ def document(error: Exception, path: str = "") -> dict[str, Any]:
     code = TABLE[type(error)]
     told = _document(code, error.message, path, error.fields if isinstance(error, errors.InvalidRequest) else ())
     if code.status == 503:
-        told["retry_after"] = _jittered(error.retry_after if isinstance(error, errors.Overloaded) else 1.0)
+        told["retry_after"] = _jittered(error.retry_after if isinstance(error, errors.Overloaded | errors.ModelNotReady) else 1.0)
     return told
 
 

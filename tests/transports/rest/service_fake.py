@@ -20,6 +20,7 @@ from service.transports.rest.application import create_application
 IMAGE = b"\x89PNG and the rest of it"
 IMAGE_TEXT = base64.b64encode(IMAGE).decode()
 MAX_IMAGE_BYTES = 3000
+ADMIN_KEY = "the admin key"
 BOX = {"x_min": 1.0, "y_min": 2.0, "x_max": 30.0, "y_max": 40.0}
 OWN_FIELDS: dict[str, dict[str, Any]] = {
     "caption": {},
@@ -133,6 +134,7 @@ class FakeService:
         self.fake = FakeTasks()
         self.refusal: PaliServeError | None = None
         self.lives = True
+        self.state = "warm"
         self.fetched: list[str] = []
         self.at_url: bytes | Exception = ImageUrlForbidden("No URLs here.")
 
@@ -141,12 +143,20 @@ class FakeService:
         return cast("Tasks", self.fake)
 
     def models(self) -> Sequence[ModelDescription]:
-        return [ModelDescription("fake-224", 224, "float32", "cpu", "warm", tuple(OWN_FIELDS), (), 1024, "fake", 1_700_000_000)]
+        return [ModelDescription("fake-224", 224, "float32", "cpu", self.state, tuple(OWN_FIELDS), (), 1024, "fake", 1_700_000_000)]
 
     def model(self, name: str) -> ModelDescription:
         if name != "fake-224":
             raise ModelNotFound("There is no such model; there are fake-224.")
         return self.models()[0]
+
+    async def load(self, name: str) -> ModelDescription:
+        self.state = "warm"
+        return self.model(name)
+
+    async def unload(self, name: str) -> ModelDescription:
+        self.state = "cold"
+        return self.model(name)
 
     def alive(self) -> bool:
         return self.lives
@@ -168,7 +178,7 @@ class Rest:
     def __init__(self) -> None:
         self.service = FakeService()
         self.metrics = Metrics("0")
-        self.application: FastAPI = create_application(self.service, self.metrics, MAX_IMAGE_BYTES)
+        self.application: FastAPI = create_application(self.service, self.metrics, MAX_IMAGE_BYTES, ADMIN_KEY)
 
     @property
     def fake(self) -> FakeTasks:

@@ -21,6 +21,8 @@ EXPECTED = {
     errors.PromptTooLong: (422, "prompt_too_long"),
     errors.ImageUrlForbidden: (403, "image_url_forbidden"),
     errors.ImageUrlFailed: (422, "image_url_failed"),
+    errors.Unauthenticated: (401, "unauthenticated"),
+    errors.PermissionDenied: (403, "permission_denied"),
     errors.ModelNotFound: (404, "model_not_found"),
     errors.AdapterNotFound: (404, "adapter_not_found"),
     errors.Overloaded: (503, "overloaded"),

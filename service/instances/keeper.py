@@ -1,0 +1,182 @@
+"""One configured instance: loaded when it is wanted, given back when it is not."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from enum import StrEnum
+
+from service.errors import ModelNotReady, OperatorError, Overloaded
+from service.instances.description import ModelDescription
+from service.instances.instance import Instance
+
+logger = logging.getLogger(__name__)
+
+FIRST_BACK_OFF, LONGEST_BACK_OFF = 1.0, 60.0
+"""Seconds after a load that failed in which no other is tried; twice as long after each further one."""
+
+
+class State(StrEnum):
+    """Not loaded; being loaded or warmed up; answering; not loaded because that failed."""
+
+    COLD = "cold"
+    LOADING = "loading"
+    WARM = "warm"
+    FAILED = "failed"
+
+
+Observe = Callable[[str, State], None]
+"""Is told the name and the state of an instance whenever the latter changes, on the event loop."""
+
+
+class Keeper:
+    """Keeps one instance. All methods belong to one event loop.
+
+    ``plan`` describes it before it is loaded. ``load`` makes a warm instance, and raises OperatorError where it cannot; ``unload`` gives
+    back what it takes. An instance that is not ``on_demand`` is loaded by its operator, never by a request. At most ``queue`` requests wait
+    for a load.
+    """
+
+    def __init__(
+        self,
+        plan: ModelDescription,
+        on_demand: bool,
+        queue: int,
+        load: Callable[[], Awaitable[Instance]],
+        unload: Callable[[Instance], Awaitable[None]],
+        observe: Observe,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._plan = plan
+        self._on_demand = on_demand
+        self._queue = queue
+        self._load = load
+        self._unload = unload
+        self._observe = observe
+        self._clock = clock
+        self._state = State.COLD
+        self._instance: Instance | None = None
+        self._loading: asyncio.Task[Instance] | None = None
+        self._changing = asyncio.Lock()
+        self._waiting = 0
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+        self._failures = 0
+        self._not_before = 0.0
+        self.last_used = 0.0
+
+    @property
+    def name(self) -> str:
+        """What requests and metrics carry."""
+        return self._plan.name
+
+    @property
+    def resolution(self) -> int:
+        """The side of its pictures, in pixels."""
+        return self._plan.resolution
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        return self._state
+
+    @property
+    def description(self) -> ModelDescription:
+        """What callers may know of it."""
+        return replace(self._plan if self._instance is None else self._instance.description, state=self._state.value)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it takes room and nobody uses it."""
+        return self._state is State.WARM and not self._users
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[Instance]:
+        """The warm instance, which stays so until the block is left. Waits for one that is being loaded.
+
+        Errors: ModelNotReady: it is not loaded and not to be loaded by a request, or that failed a short while ago; Overloaded.
+        """
+        instance = self._instance or await self._wanted()
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield instance
+        finally:
+            self._users -= 1
+            self.last_used = self._clock()
+            if not self._users:
+                self._unused.set()
+
+    async def warm(self) -> None:
+        """Load it where it is not; several who ask wait for the same load. Errors: ModelNotReady."""
+        while self._instance is None:
+            if self._loading is None:
+                self._loading = asyncio.create_task(self._load_once())
+                # Nobody may be left who waits for it.
+                self._loading.add_done_callback(lambda load: load.cancelled() or load.exception())
+            # Shielded: who gives up takes nothing from the others who wait.
+            await asyncio.shield(self._loading)
+
+    async def cool(self) -> None:
+        """Let requests that use it end, then give it back. New ones wait, or find it cold."""
+        async with self._changing:
+            instance, self._instance = self._instance, None
+            if instance is None:
+                return
+            self._enter(State.COLD)
+            await self._unused.wait()
+            await self._unload(instance)
+            logger.info("%s is unloaded", self.name)
+
+    async def _wanted(self) -> Instance:
+        if self._waiting >= self._queue:
+            raise Overloaded(f"{self._waiting} requests wait for {self.name} to be loaded. Try again later.", retry_after=1.0)
+        self._waiting += 1
+        try:
+            return await self._waited_for()
+        finally:
+            self._waiting -= 1
+
+    async def _waited_for(self) -> Instance:
+        # Between the end of a load and this task's turn it may have been unloaded again.
+        while self._instance is None:
+            if self._state is State.COLD and not self._on_demand:
+                raise ModelNotReady(f"{self.name} is not loaded: its operator loads it with POST /v1/models/{self.name}/load.")
+            if self._state is State.FAILED and self._clock() < self._not_before:
+                wait = self._not_before - self._clock()
+                raise ModelNotReady(f"{self.name} could not be loaded, the log says why; the next attempt is made in {wait:.0f} s.", wait)
+            await self.warm()
+        return self._instance
+
+    async def _load_once(self) -> Instance:
+        try:
+            async with self._changing:
+                return await self._load_now()
+        finally:
+            self._loading = None
+
+    async def _load_now(self) -> Instance:
+        self._enter(State.LOADING)
+        try:
+            self._instance = await self._load()
+        except Exception as error:
+            self._failures += 1
+            back_off = min(LONGEST_BACK_OFF, FIRST_BACK_OFF * 2 ** (self._failures - 1))
+            self._not_before = self._clock() + back_off
+            self._enter(State.FAILED)
+            if isinstance(error, OperatorError):
+                logger.error("%s cannot be loaded: %s", self.name, error)
+            else:
+                logger.exception("%s cannot be loaded", self.name)
+            raise ModelNotReady(f"{self.name} could not be loaded; the log says why.", back_off) from None
+        self._failures = 0
+        self.last_used = self._clock()
+        self._enter(State.WARM)
+        return self._instance
+
+    def _enter(self, state: State) -> None:
+        self._state = state
+        self._observe(self.name, state)
