@@ -7,13 +7,14 @@ import numpy as np
 import torch
 
 from load_tests.report import spread, write
-from service.building import blank_picture, demo_settings
+from service.building import blank_picture
 from service.engine.device import RunnerFacts
 from service.engine.generation import Generation, Prompt
 from service.model.images import ImageLimits, ImageReader
 from service.model.loading import Source, open_checkpoint
 from service.model.paligemma import PaliGemma, ServingOptions
 from service.model.runner import PaliGemmaRunner
+from service.planning import demo_settings
 from service.tasks.grammars import segment_grammar
 
 ROWS, STEPS, ROUNDS = (8, 32), 60, 15

@@ -15,12 +15,13 @@ from load_tests.rivals.figures import closed
 from load_tests.rivals.load_generator import ClosedLoop, run_closed
 from load_tests.rivals.servers import TICK, Server, free_port
 from load_tests.rivals.workloads import take
-from service.building import blank_picture, demo_settings
+from service.building import blank_picture
 from service.engine.generation import Generation, Prompt
 from service.model.images import ImageLimits, ImageReader
 from service.model.loading import Source, open_checkpoint, set_threads
 from service.model.paligemma import PaliGemma, ServingOptions
 from service.model.runner import PaliGemmaRunner
+from service.planning import demo_settings
 
 AT_ONCE, RAMP, REQUESTS = 32, 64, 1500
 ROWS, REPEATS = 6, 50

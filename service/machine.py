@@ -22,6 +22,18 @@ def memory_bytes() -> int:
     return min(total, int(limit)) if limit.isdigit() else total
 
 
+def free_memory_bytes() -> int:
+    """Main memory that may still be taken: what the system could give, and no more than is left of its container's share."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines()) if Path("/proc/meminfo").exists() else {}
+    free = int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else memory_bytes()
+    limit, used = _read("memory.max").strip(), _read("memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        # Pages of files are counted as used, and given up when they are needed.
+        given_up = next((int(line.split()[1]) for line in _read("memory.stat").splitlines() if line.startswith("inactive_file ")), 0)
+        free = min(free, int(limit) - int(used) + given_up)
+    return max(0, free)
+
+
 def _read(name: str) -> str:
     try:
         return (_CGROUP / name).read_text()

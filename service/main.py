@@ -1,4 +1,4 @@
-"""The command line: ``paliserve serve | ask | models``."""
+"""The command line: ``paliserve serve | ask | models | plan``."""
 
 import argparse
 import asyncio
@@ -48,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("--json", action="store_true", help="print the whole response as JSON")
     ask.add_argument("--config", type=Path, help="settings as TOML")
     ask.set_defaults(run=_ask)
+
+    plan = commands.add_parser("plan", help="what the configured instances will take of memory, without loading them")
+    plan.add_argument("--config", type=Path, help="settings as TOML")
+    plan.set_defaults(run=_plan)
 
     models = commands.add_parser("models", help="list what is configured")
     models.add_argument("--config", type=Path, help="settings as TOML")
@@ -101,13 +105,23 @@ def _print_response(response: dict[str, Any]) -> None:
 
 
 def _models(asked: argparse.Namespace) -> int:
-    from service.building import configured  # noqa: PLC0415
+    from service.planning import configured  # noqa: PLC0415
 
-    rows = [("NAME", "RESOLUTION", "DTYPE", "DEVICE", "SOURCE"), *configured(_settings(asked))]
+    _print_table([("NAME", "RESOLUTION", "DTYPE", "DEVICE", "SOURCE"), *configured(_settings(asked))])
+    return 0
+
+
+def _plan(asked: argparse.Namespace) -> int:
+    from service.planning import table  # noqa: PLC0415
+
+    _print_table(table(_settings(asked)))
+    return 0
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return 0
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class InstanceSettings(BaseModel):
     revision: str | None = None
     resolution: Literal[224, 448, 896] | None = None
     preload: bool = True
+    pinned: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     device: str | None = None
     slots: int | None = Field(default=None, ge=1, le=1024)
@@ -79,6 +80,7 @@ class Settings(BaseModel):
     device: str = "auto"
     threads: int = Field(default=0, ge=0, le=1024)
     workers: int | None = Field(default=None, ge=0, le=1024)
+    instance_memory_bytes: int | None = Field(default=None, ge=1)
     admin_key: SecretStr | None = None
     instances: tuple[InstanceSettings, ...] = ()
 

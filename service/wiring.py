@@ -52,14 +52,11 @@ class PaliServe:
         self.images = ImageReader(ImageLimits(settings.max_image_bytes, settings.max_image_pixels))
         self._builder = Builder(settings, metrics, self.images, threads)
         # In this thread, so that Ctrl-C ends it.
-        self._built = {name: self._builder.build(name) for name, each in self._builder.wanted.items() if each.preload}
+        self._built = {name: self._builder.build(name) for name, each in self._builder.planned.items() if each.wanted.preload}
         self._loaded: dict[str, Instance] = {}
-        self._keepers = {
-            name: Keeper(
-                plan, not self._builder.wanted[name].preload, settings.max_queue, partial(self._load, name), self._unload, self._tell
-            )
-            for name, plan in self._builder.plans.items()
-        }
+        self._bound = settings.instance_memory_bytes
+        self._one_load = asyncio.Lock()
+        self._keepers = {name: self._keeper(name, settings.max_queue) for name in self._builder.planned}
         for name, keeper in self._keepers.items():
             self._tell(name, keeper.state)
         self._catalogue = Catalogue(list(self._keepers.values()))
@@ -134,21 +131,43 @@ class PaliServe:
             raise ModelNotReady("The models are being warmed up: try again in a few seconds.")
 
     def _keeper(self, name: str, queue: int) -> Keeper:
-        on_demand = not self._builder.wanted[name].preload
+        on_demand = not self._builder.planned[name].wanted.preload
         return Keeper(self._builder.plans[name], on_demand, queue, partial(self._load, name), self._unload, self._tell)
 
     async def _load(self, name: str) -> Instance:
-        built = self._built.pop(name, None)
-        instance = await asyncio.to_thread(self._builder.build, name) if built is None else built
-        self._loaded[name] = instance
-        began = time.monotonic()
-        try:
-            await warm_up(instance, blank_picture(), self._workers)
-        except BaseException:
-            await self._unload(instance)
-            raise
+        # One at a time: two that are loaded at once would both count the same room as free.
+        async with self._one_load:
+            built = self._built.pop(name, None)
+            if built is None:
+                await self._make_room(name)
+            instance = await asyncio.to_thread(self._builder.build, name) if built is None else built
+            self._loaded[name] = instance
+            began = time.monotonic()
+            try:
+                await warm_up(instance, blank_picture(), self._workers)
+            except BaseException:
+                await self._unload(instance)
+                raise
         logger.info("%s is warm (%.1f s)", name, time.monotonic() - began)
         return instance
+
+    async def _make_room(self, name: str) -> None:
+        """Give back what was not used for longest, until the instance fits in the memory that instances may take of its device."""
+        one = self._builder.planned[name]
+        if self._bound is None or one.memory is None:
+            return
+        beside = {other: each for other, each in self._builder.planned.items() if other in self._loaded and each.device == one.device}
+        while sum(each.memory.needed for each in beside.values() if each.memory) + one.memory.needed > self._bound:
+            movable = [self._keepers[other] for other, each in beside.items() if each.may_go]
+            if not movable:
+                raise OperatorError(
+                    f"{name} takes {one.memory.needed} bytes, and too few are free of the {self._bound} that instances may take of "
+                    f"{one.device}: {', '.join(beside) or 'none'} are loaded, and are pinned or were loaded at the start."
+                )
+            longest = min(movable, key=lambda keeper: keeper.last_used)
+            logger.info("%s gives room to %s, once its requests have ended", longest.name, name)
+            await longest.cool()
+            del beside[longest.name]
 
     async def _unload(self, instance: Instance) -> None:
         await asyncio.to_thread(instance.engine.unload)

@@ -19,7 +19,7 @@ from load_tests.rivals.http_framing import Connection
 from load_tests.rivals.load_generator import ClosedLoop, OpenLoop, Reply, run_closed, run_open
 from load_tests.rivals.servers import ROOT, Server, cpu_seconds, free_port, machine_seconds
 from load_tests.rivals.workloads import Request, take
-from service.building import DEMO
+from service.planning import DEMO
 
 OURS, LOCK, LITSERVE, FIXED = "PaliServe", "lock", "LitServe", "fixed"
 TRIES = 3

@@ -31,6 +31,25 @@ Observe = Callable[[str, State], None]
 """Is told the name and the state of an instance whenever the latter changes, on the event loop."""
 
 
+class _Loaded:
+    """A warm instance and how many use it."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.unused = asyncio.Event()
+        self.unused.set()
+        self._users = 0
+
+    def enter(self) -> None:
+        self._users += 1
+        self.unused.clear()
+
+    def leave(self) -> None:
+        self._users -= 1
+        if not self._users:
+            self.unused.set()
+
+
 class Keeper:
     """Keeps one instance. All methods belong to one event loop.
 
@@ -57,13 +76,10 @@ class Keeper:
         self._observe = observe
         self._clock = clock
         self._state = State.COLD
-        self._instance: Instance | None = None
-        self._loading: asyncio.Task[Instance] | None = None
+        self._loaded: _Loaded | None = None
+        self._loading: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
-        self._waiting = 0
-        self._users = 0
-        self._unused = asyncio.Event()
-        self._unused.set()
+        self._waiting: list[asyncio.Future[_Loaded]] = []
         self._failures = 0
         self._not_before = 0.0
         self.last_used = 0.0
@@ -86,12 +102,7 @@ class Keeper:
     @property
     def description(self) -> ModelDescription:
         """What callers may know of it."""
-        return replace(self._plan if self._instance is None else self._instance.description, state=self._state.value)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it takes room and nobody uses it."""
-        return self._state is State.WARM and not self._users
+        return replace(self._plan if self._loaded is None else self._loaded.instance.description, state=self._state.value)
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Instance]:
@@ -99,69 +110,79 @@ class Keeper:
 
         Errors: ModelNotReady: it is not loaded and not to be loaded by a request, or that failed a short while ago; Overloaded.
         """
-        instance = self._instance or await self._wanted()
-        self._users += 1
-        self._unused.clear()
+        loaded = self._loaded
+        if loaded is None:
+            loaded = await self._wanted()
+        else:
+            loaded.enter()
         try:
-            yield instance
+            yield loaded.instance
         finally:
-            self._users -= 1
+            loaded.leave()
             self.last_used = self._clock()
-            if not self._users:
-                self._unused.set()
 
     async def warm(self) -> None:
         """Load it where it is not; several who ask wait for the same load. Errors: ModelNotReady."""
-        while self._instance is None:
-            if self._loading is None:
-                self._loading = asyncio.create_task(self._load_once())
-                # Nobody may be left who waits for it.
-                self._loading.add_done_callback(lambda load: load.cancelled() or load.exception())
+        if self._loaded is None:
             # Shielded: who gives up takes nothing from the others who wait.
-            await asyncio.shield(self._loading)
+            await asyncio.shield(self._begin())
 
     async def cool(self) -> None:
-        """Let requests that use it end, then give it back. New ones wait, or find it cold."""
+        """Let requests that use it end, then give it back. New ones wait for another load, or find it cold."""
         async with self._changing:
-            instance, self._instance = self._instance, None
-            if instance is None:
+            loaded, self._loaded = self._loaded, None
+            if loaded is None:
                 return
             self._enter(State.COLD)
-            await self._unused.wait()
-            await self._unload(instance)
+            await loaded.unused.wait()
+            await self._unload(loaded.instance)
             logger.info("%s is unloaded", self.name)
 
-    async def _wanted(self) -> Instance:
-        if self._waiting >= self._queue:
-            raise Overloaded(f"{self._waiting} requests wait for {self.name} to be loaded. Try again later.", retry_after=1.0)
-        self._waiting += 1
+    async def _wanted(self) -> _Loaded:
+        if self._state is State.COLD and not self._on_demand:
+            raise ModelNotReady(f"{self.name} is not loaded: its operator loads it with POST /v1/models/{self.name}/load.")
+        if self._state is State.FAILED and self._clock() < self._not_before:
+            wait = self._not_before - self._clock()
+            raise ModelNotReady(f"{self.name} could not be loaded, the log says why; the next attempt is made in {wait:.0f} s.", wait)
+        if len(self._waiting) >= self._queue:
+            raise Overloaded(f"{len(self._waiting)} requests wait for {self.name} to be loaded. Try again later.", retry_after=1.0)
+        place: asyncio.Future[_Loaded] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        self._begin()
         try:
-            return await self._waited_for()
-        finally:
-            self._waiting -= 1
+            return await place
+        except asyncio.CancelledError:
+            if place in self._waiting:
+                self._waiting.remove(place)
+            elif not place.cancelled() and place.exception() is None:
+                # It was counted as a user already.
+                place.result().leave()
+            raise
 
-    async def _waited_for(self) -> Instance:
-        # Between the end of a load and this task's turn it may have been unloaded again.
-        while self._instance is None:
-            if self._state is State.COLD and not self._on_demand:
-                raise ModelNotReady(f"{self.name} is not loaded: its operator loads it with POST /v1/models/{self.name}/load.")
-            if self._state is State.FAILED and self._clock() < self._not_before:
-                wait = self._not_before - self._clock()
-                raise ModelNotReady(f"{self.name} could not be loaded, the log says why; the next attempt is made in {wait:.0f} s.", wait)
-            await self.warm()
-        return self._instance
+    def _begin(self) -> asyncio.Task[None]:
+        if self._loading is None:
+            self._loading = asyncio.create_task(self._load_once())
+            # Nobody may be left who waits for it.
+            self._loading.add_done_callback(lambda load: load.cancelled() or load.exception())
+        return self._loading
 
-    async def _load_once(self) -> Instance:
+    async def _load_once(self) -> None:
         try:
             async with self._changing:
-                return await self._load_now()
+                await self._load_now()
+        except ModelNotReady as error:
+            for place in self._waiting:
+                if not place.done():
+                    place.set_exception(error)
+            raise
         finally:
             self._loading = None
+            self._waiting.clear()
 
-    async def _load_now(self) -> Instance:
+    async def _load_now(self) -> None:
         self._enter(State.LOADING)
         try:
-            self._instance = await self._load()
+            loaded = _Loaded(await self._load())
         except Exception as error:
             self._failures += 1
             back_off = min(LONGEST_BACK_OFF, FIRST_BACK_OFF * 2 ** (self._failures - 1))
@@ -173,9 +194,14 @@ class Keeper:
                 logger.exception("%s cannot be loaded", self.name)
             raise ModelNotReady(f"{self.name} could not be loaded; the log says why.", back_off) from None
         self._failures = 0
+        self._loaded = loaded
         self.last_used = self._clock()
+        # Who waited uses it from now on: it cannot be given back before they had it.
+        for place in self._waiting:
+            if not place.done():
+                loaded.enter()
+                place.set_result(loaded)
         self._enter(State.WARM)
-        return self._instance
 
     def _enter(self, state: State) -> None:
         self._state = state

@@ -82,6 +82,11 @@ def packs(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and weight.dtype in _packed_types()
 
 
+def packs_on(device: str, dtype: str) -> bool:
+    """The same for weights that are not here yet."""
+    return device == "cpu" and getattr(torch, dtype) in _packed_types()
+
+
 @cache
 def _packed_types() -> frozenset[torch.dtype]:
     # On other processors torch's oneDNN hands packed products to libraries that are not tried here.

@@ -1,7 +1,10 @@
 """Reading a checkpoint from a folder or the hub: safetensors only, no code of the checkpoint's, PaliGemma only."""
 
+import ctypes
+import gc
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,18 +90,32 @@ def load_model(weights: Weights) -> PaliGemmaForConditionalGeneration:
         model = PaliGemmaForConditionalGeneration.from_pretrained(
             weights.folder, dtype=DTYPES[weights.dtype], use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
-        return model.to(weights.device)
+        model = model.to(weights.device)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{weights.folder}: the weights cannot be read: {error}") from error
+    if weights.device == "cpu":
+        for parameter in model.parameters():
+            # As it is, it may be a view of the file, all of which then stays in memory as long as one of them does.
+            parameter.data = parameter.data.clone()
+    return model
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a checkpoint is, by its config.json and the sizes of its files alone. ``resolution`` is in pixels."""
+    """What a checkpoint is, by its config.json and the sizes of its files alone."""
 
-    resolution: int
-    hidden_size: int
+    config: PaliGemmaConfig
     file_bytes: int
+
+    @property
+    def resolution(self) -> int:
+        """Side of its pictures, in pixels."""
+        return int(self.config.vision_config.image_size)
+
+    @property
+    def hidden_size(self) -> int:
+        """Of the decoder."""
+        return int(self.config.text_config.hidden_size)
 
 
 def survey(source: Source) -> Survey | None:
@@ -109,10 +126,17 @@ def survey(source: Source) -> Survey | None:
         if not isinstance(cached, str):
             return None
         folder = Path(cached).parent
-    config = _check_config(folder)
-    file_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    # PaliGemma's own configuration leaves out what is as in its first checkpoint.
-    return Survey(int(config["vision_config"]["image_size"]), int(config["text_config"].get("hidden_size", 2048)), file_bytes)
+    _check_config(folder)
+    try:
+        config = PaliGemmaConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{source.checkpoint}: its config.json cannot be read: {error}") from error
+    return Survey(config, sum(path.stat().st_size for path in folder.glob("*.safetensors")))
+
+
+def free_bytes(device: str) -> int:
+    """Memory of an accelerator that nothing uses."""
+    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def held_as(source: Source) -> tuple[str, str]:
@@ -167,6 +191,13 @@ def _device(name: str) -> str:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise CheckpointError(f"device {name!r}: torch sees no CUDA device here; use 'cpu' or 'auto'.")
     return name
+
+
+def give_back_freed() -> None:
+    """Let the system have what loading took and freed again: the C library keeps it, hundreds of megabytes, for itself."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def quiet_progress() -> None:

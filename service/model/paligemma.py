@@ -16,7 +16,7 @@ from service.engine.lexicon import Lexicon
 from service.engine.runner import Vocabulary
 from service.model.images import ImageReader, PixelFormat
 from service.model.lexicon import build_lexicon
-from service.model.loading import Checkpoint, CheckpointError, Weights, load_model, quiet_progress
+from service.model.loading import Checkpoint, CheckpointError, Weights, give_back_freed, load_model, quiet_progress
 from service.model.mask_decoder import MaskDecoder, load_mask_decoder, paint
 from service.model.prompt_encoder import PromptEncoder
 from service.model.runner import PaliGemmaRunner, RunnerOptions, SlidingWindow
@@ -41,7 +41,9 @@ class ServingOptions:
 def make_runner(weights: Weights, normalisation: Normalisation, options: RunnerOptions, threads: Callable[[], int]) -> PaliGemmaRunner:
     """Load the weights where they are to be run. Errors: CheckpointError."""
     quiet_progress()
-    return PaliGemmaRunner(load_model(weights), normalisation, options, threads)
+    runner = PaliGemmaRunner(load_model(weights), normalisation, options, threads)
+    give_back_freed()
+    return runner
 
 
 class PaliGemma:

@@ -1,4 +1,4 @@
-"""``paliserve ask`` and ``paliserve models``, as processes of their own."""
+"""``paliserve ask``, ``models`` and ``plan``, as processes of their own."""
 
 import json
 import subprocess
@@ -38,6 +38,14 @@ def test_ask_as_json() -> None:
     body = json.loads(paliserve("ask", str(SAMPLE), "detect purple star", "--json").stdout)
     assert body["detections"][0]["label"] == "purple star"
     assert body["image"] == {"width": 640, "height": 480}
+
+
+def test_plan_shows_what_instances_will_take() -> None:
+    head, one, device = paliserve("plan").stdout.splitlines()
+    assert head.split() == "INSTANCE DEVICE DTYPE SLOTS WEIGHTS KV SLOTS ACTIVATIONS CACHE UP TO TOTAL MORE SLOTS FIT".split()
+    assert one.split()[:3] == ["shapes-224", "cpu", "float32"]
+    assert device.startswith("all of cpu")
+    assert device.endswith("GB free")
 
 
 def test_models_lists_what_is_configured() -> None:

@@ -72,7 +72,8 @@ def test_requests_wait_for_one_load() -> None:
         assert isinstance(answers[0], asyncio.CancelledError)
         assert answers[1:] == [life.made] * 4
         assert (life.loads, life.states) == (1, [State.LOADING, State.WARM])
-        assert life.keeper.is_idle
+        await life.keeper.cool()
+        assert life.unloaded == [life.made]
 
     run(main)
 
@@ -157,5 +158,40 @@ def test_an_operator_need_not_wait_for_the_next_attempt() -> None:
         life.error = None
         await life.keeper.warm()
         assert life.keeper.state is State.WARM
+
+    run(main)
+
+
+def test_who_waited_is_served_before_it_is_given_back() -> None:
+    async def main(life: Life) -> None:
+        asking = [asyncio.create_task(life.asked()) for _ in range(3)]
+        await life.entered.wait()
+        # Comes for the lock while the load is under way, and has it before those who waited have their turn.
+        cooling = asyncio.create_task(life.keeper.cool())
+        await asyncio.sleep(0)
+        asking[2].cancel()
+        life.go_on.set()
+        assert await asyncio.gather(*asking[:2]) == [life.made] * 2
+        await cooling
+        assert (life.loads, life.unloaded) == (1, [life.made])
+
+    run(main)
+
+
+def test_who_leaves_at_the_very_end_of_the_load_holds_nothing() -> None:
+    async def main(life: Life) -> None:
+        asking = asyncio.create_task(life.asked())
+        await life.entered.wait()
+
+        def leave(name: str, state: State) -> None:
+            asking.cancel()
+
+        life.keeper._observe = leave
+        life.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        life.keeper._observe = lambda name, state: None
+        await life.keeper.cool()
+        assert life.unloaded == [life.made]
 
     run(main)

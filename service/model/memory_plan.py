@@ -1,0 +1,99 @@
+"""What an instance will take of memory, by its configuration alone: nothing is loaded to know it."""
+
+from dataclasses import dataclass
+
+from transformers import PaliGemmaConfig
+
+from service.model.linear import packs_on
+
+ROUGHNESS = 2.5
+"""Times what a step's own tensors take: as measured, with what products need beside them and what allocators keep."""
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How an instance is to be run. ``prefill_tokens``: of a step at most; ``copies``: processes that each hold all of it."""
+
+    device: str
+    dtype: str
+    slots: int
+    text_tokens: int
+    prompt_tokens: int
+    prefill_tokens: int
+    cache_bytes: int
+    copies: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Bytes of one instance on its device, all copies together. ``cache`` is what the vision cache may grow to."""
+
+    weights: int
+    slots: int
+    activations: int
+    cache: int
+
+    @property
+    def needed(self) -> int:
+        """What it takes once it is warm; its cache grows later."""
+        return self.weights + self.slots + self.activations
+
+    @property
+    def total(self) -> int:
+        """What it may come to."""
+        return self.needed + self.cache
+
+
+def parameters(config: PaliGemmaConfig) -> int:
+    """Numbers that a checkpoint holds, the shared embedding once."""
+    vision, text = config.vision_config, config.text_config
+    width, inner = vision.hidden_size, vision.intermediate_size
+    patches = (vision.image_size // vision.patch_size) ** 2
+    layer = 4 * width + 4 * (width * width + width) + 2 * width * inner + inner + width
+    tower = width * (3 * vision.patch_size**2 + 1) + patches * width + vision.num_hidden_layers * layer + 2 * width
+    projector = (width + 1) * vision.projection_dim
+    queries, pairs = text.num_attention_heads * text.head_dim, text.num_key_value_heads * text.head_dim
+    norms = 4 if text.model_type == "gemma2" else 2
+    block = text.hidden_size * (2 * queries + 2 * pairs + 3 * text.intermediate_size + norms)
+    return int(tower + projector + text.vocab_size * text.hidden_size + text.num_hidden_layers * block + text.hidden_size)
+
+
+def slot_bytes(config: PaliGemmaConfig, shape: Shape) -> int:
+    """Keys and values of one slot."""
+    text = config.text_config
+    length = image_tokens(config) + shape.text_tokens
+    return int(2 * text.num_hidden_layers * text.num_key_value_heads * length * text.head_dim * ITEM_BYTES[shape.dtype])
+
+
+def plan(config: PaliGemmaConfig, shape: Shape) -> MemoryPlan:
+    """The sum for an instance."""
+    item, text = ITEM_BYTES[shape.dtype], config.text_config
+    weights = parameters(config) * item
+    if packs_on(shape.device, shape.dtype):
+        # The head is the embedding, once as rows to look up and once laid out for products.
+        weights += text.vocab_size * text.hidden_size * item
+    held = (weights, shape.slots * slot_bytes(config, shape), _activations(config, shape))
+    weights, slots, activations = (shape.copies * each for each in held)
+    return MemoryPlan(weights, slots, activations, shape.cache_bytes)
+
+
+def image_tokens(config: PaliGemmaConfig) -> int:
+    """Tokens of one picture."""
+    vision = config.vision_config
+    return int((vision.image_size // vision.patch_size) ** 2)
+
+
+def _activations(config: PaliGemmaConfig, shape: Shape) -> int:
+    """The largest step: a prefill full of prompts, with all of their pictures; the two do not live at the same time."""
+    vision, text = config.vision_config, config.text_config
+    tokens = max(shape.prefill_tokens, image_tokens(config) + shape.prompt_tokens)
+    item = ITEM_BYTES[shape.dtype]
+    queries, pairs = text.num_attention_heads * text.head_dim, text.num_key_value_heads * text.head_dim
+    decoder = tokens * (3 * text.hidden_size + 2 * queries + 2 * pairs + 2 * text.intermediate_size) * item
+    pictures = -(-tokens // image_tokens(config)) * image_tokens(config)
+    tower = pictures * (6 * vision.hidden_size + 2 * vision.intermediate_size) * item
+    rows = max(shape.slots, tokens // (image_tokens(config) + 1))
+    logits = rows * text.vocab_size * 4 * 2
+    return int(ROUGHNESS * (max(decoder, tower) + logits))

@@ -1,0 +1,182 @@
+"""What of the machine the configured instances are to take: devices, processes, slots, memory. Nothing is loaded to know it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from service.errors import OperatorError
+from service.machine import cores, free_memory_bytes, memory_bytes
+from service.model.loading import Source, Survey, free_bytes, held_as, survey
+from service.model.memory_plan import MemoryPlan, Shape, plan, slot_bytes
+from service.model.runner import NARROW
+from service.settings import InstanceSettings, Settings
+
+DEMO = "shapes-224"
+GIGABYTE = 1e9
+HEAD = ("INSTANCE", "DEVICE", "DTYPE", "SLOTS", "WEIGHTS", "KV SLOTS", "ACTIVATIONS", "CACHE UP TO", "TOTAL", "MORE SLOTS FIT")
+
+UNKNOWN_BYTES = 6_000_000_000
+"""Taken for a checkpoint that is not here yet: PaliGemma 3B's in half precision."""
+MEMORY_FOR_COPIES = 0.25
+"""The part of main memory that several processes' copies of a CPU's weights may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepPolicy:
+    """Slots of each process where none are configured, and the tokens of a prefill step at most."""
+
+    slots: int
+    prefill_tokens: int
+
+
+ON_ACCELERATOR = StepPolicy(slots=64, prefill_tokens=2048)
+"""A step costs the same for few rows and for many; about 12 ms of prefill on an H100 at 224 pixels."""
+ON_CPU = StepPolicy(slots=10, prefill_tokens=512)
+"""Every row costs its own time: who waits for a slot loses nothing, and who holds one is done sooner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An instance before it is loaded. ``survey`` and ``memory`` are None for a checkpoint that is not here yet."""
+
+    wanted: InstanceSettings
+    device: str
+    dtype: str
+    survey: Survey | None
+    shape: Shape
+    memory: MemoryPlan | None
+
+    @property
+    def policy(self) -> StepPolicy:
+        """How its device is stepped."""
+        return policy_of(self.device)
+
+    @property
+    def may_go(self) -> bool:
+        """Whether it may be unloaded to give room to another one."""
+        return not (self.wanted.preload or self.wanted.pinned)
+
+    def more_slots(self, free: int) -> int:
+        """How many slots it could have beside what it takes, in ``free`` bytes more."""
+        if self.survey is None:
+            return 0
+        return free // (slot_bytes(self.survey.config, self.shape) * self.shape.copies) * self.shape.copies
+
+
+def policy_of(device: str) -> StepPolicy:
+    """How a device is stepped."""
+    return ON_CPU if device == "cpu" else ON_ACCELERATOR
+
+
+def planned(settings: Settings) -> dict[str, Planned]:
+    """All that is configured, by name. Errors: CheckpointError."""
+    wanted = settings.instances or (demo_settings(),)
+    sources = {each.name: source(each, settings) for each in wanted}
+    held = {name: held_as(each) for name, each in sources.items()}
+    surveys = {name: survey(each) for name, each in sources.items()}
+    counts = copies([(held[name][0], surveys[name]) for name in sources], settings)
+    made = {}
+    for each in wanted:
+        (device, dtype), found = held[each.name], surveys[each.name]
+        shape = _shape(each, device, dtype, counts[device])
+        memory = None if found is None else plan(found.config, shape)
+        made[each.name] = Planned(each, device, dtype, found, shape, memory)
+    return made
+
+
+def copies(found: Sequence[tuple[str, Survey | None]], settings: Settings) -> dict[str, int]:
+    """Processes of each device, which hold all of its instances each.
+
+    ``found``: for each instance its device, and its checkpoint where that is here.
+
+    One for an accelerator; a CPU has as many as it has cores where so many copies of the weights fit; of narrow models one less, because
+    reading requests and pictures then takes about a core.
+    """
+    threads = settings.threads or cores()
+    narrow = all(each is not None and each.hidden_size < NARROW for _, each in found)
+    made = {}
+    for name in sorted({device for device, _ in found}):
+        # Files may hold half of what float32 needs.
+        held = 2 * sum(each.file_bytes if each else UNKNOWN_BYTES for device, each in found if device == name)
+        fitting = max(1, int(MEMORY_FOR_COPIES * memory_bytes() / held))
+        several = settings.workers or (max(1, min(threads - narrow, fitting)) if name == "cpu" else 1)
+        made[name] = 1 if settings.workers == 0 else several
+    return made
+
+
+def check_memory(name: str, one: Planned) -> None:
+    """Errors: OperatorError, with the sum, where an instance does not fit beside what runs already."""
+    free = free_memory_bytes() if one.device == "cpu" else free_bytes(one.device)
+    if one.memory is None or one.memory.needed <= free:
+        return
+    parts = f"weights {_told(one.memory.weights)}, slots {_told(one.memory.slots)}, activations {_told(one.memory.activations)}"
+    times = f"in {one.shape.copies} processes " if one.shape.copies > 1 else ""
+    raise OperatorError(
+        f"{name} takes {_told(one.memory.needed)} on {one.device} {times}({parts}), and {_told(free)} are free: "
+        "give it fewer slots, fewer tokens, fewer workers or a smaller dtype, or unload another one."
+    )
+
+
+def table(settings: Settings) -> list[tuple[str, ...]]:
+    """For each instance what it takes, then for each device all of it against what is free. Errors: CheckpointError."""
+    rows: list[tuple[str, ...]] = [
+        ("INSTANCE", "DEVICE", "DTYPE", "SLOTS", "WEIGHTS", "KV SLOTS", "ACTIVATIONS", "CACHE UP TO", "TOTAL", "MORE SLOTS FIT")
+    ]
+    made = planned(settings)
+    for device in sorted({each.device for each in made.values()}):
+        of_this = {name: each for name, each in made.items() if each.device == device}
+        free = free_memory_bytes() if device == "cpu" else free_bytes(device)
+        total = sum(each.memory.total for each in of_this.values() if each.memory)
+        for name, each in of_this.items():
+            slots = f"{each.shape.slots * each.shape.copies}"
+            if each.memory is None:
+                rows.append((name, device, each.dtype, slots, *["not fetched"] * 5, ""))
+                continue
+            memory = each.memory
+            told = (_told(size) for size in (memory.weights, memory.slots, memory.activations, memory.cache, memory.total))
+            rows.append((name, device, each.dtype, slots, *told, str(each.more_slots(max(0, free - total)))))
+        count = next(iter(of_this.values())).shape.copies
+        rows.append(
+            (f"all of {device}", device, "", f"{count} processes" if count > 1 else "", "", "", "", "", _told(total), f"{_told(free)} free")
+        )
+    return rows
+
+
+def configured(settings: Settings) -> list[tuple[str, ...]]:
+    """Name, resolution, dtype, device and source of each instance, without loading any. Errors: CheckpointError."""
+    rows: list[tuple[str, ...]] = []
+    for each in settings.instances or [demo_settings()]:
+        found = survey(source(each, settings))
+        side = found.resolution if found else each.resolution
+        rows.append((each.name, str(side or "not fetched"), each.dtype or "auto", each.device or settings.device, each.source))
+    return rows
+
+
+def demo_settings() -> InstanceSettings:
+    """The embedded model, which is served where no instance is configured."""
+    return InstanceSettings(name=DEMO, source=str(files("service.demo") / "checkpoints" / DEMO))
+
+
+def source(wanted: InstanceSettings, settings: Settings) -> Source:
+    """Where an instance's checkpoint is, and how it is to be held."""
+    mask_decoder = None if wanted.mask_decoder is None else Path(wanted.mask_decoder)
+    return Source(wanted.source, wanted.revision, wanted.dtype, wanted.device or settings.device, mask_decoder)
+
+
+def _shape(wanted: InstanceSettings, device: str, dtype: str, count: int) -> Shape:
+    policy = policy_of(device)
+    return Shape(
+        device=device,
+        dtype=dtype,
+        slots=-(-wanted.slots // count) if wanted.slots else policy.slots,
+        text_tokens=wanted.max_prompt_tokens + wanted.max_tokens,
+        prompt_tokens=wanted.max_prompt_tokens,
+        prefill_tokens=policy.prefill_tokens,
+        cache_bytes=wanted.vision_cache_bytes,
+        copies=count,
+    )
+
+
+def _told(size: int) -> str:
+    return f"{size / GIGABYTE:.2f} GB"

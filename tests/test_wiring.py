@@ -1,0 +1,130 @@
+"""The whole service in this process: instances that give room to one another."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+import service.demo
+from service import planning
+from service.errors import ModelNotReady, OperatorError
+from service.observability.metrics import Metrics
+from service.planning import planned
+from service.settings import InstanceSettings, Settings
+from service.tasks.tasks import Options
+from service.wiring import PaliServe
+
+DEMO = Path(service.demo.__file__).parent
+SAMPLE = (DEMO / "samples" / "scene.png").read_bytes()
+
+
+def settings(*names: str, room: float | None = None, pinned: tuple[str, ...] = (), preload: tuple[str, ...] = ()) -> Settings:
+    """Instances of the embedded checkpoint, and memory for ``room`` of them."""
+    source = str(DEMO / "checkpoints" / "shapes-224")
+    instances = tuple(
+        InstanceSettings(name=name, source=source, preload=name in preload, pinned=name in pinned, slots=2, max_tokens=64) for name in names
+    )
+    made = Settings(workers=0, instances=instances)
+    needed = planned(made)[names[0]].memory
+    assert needed
+    return made.model_copy(update={"instance_memory_bytes": None if room is None else int(room * needed.needed)})
+
+
+def run(made: Settings, work: Callable[[PaliServe], Awaitable[None]]) -> None:
+    async def main() -> None:
+        running = PaliServe(made, Metrics("test"))
+        await running.start()
+        try:
+            await work(running)
+        finally:
+            await running.stop()
+
+    asyncio.run(main())
+
+
+async def asked(running: PaliServe, model: str) -> str:
+    return (await running.tasks.read(SAMPLE, Options(model=model))).answer.text
+
+
+def warm(running: PaliServe) -> set[str]:
+    return {each.name for each in running.models() if each.state == "warm"}
+
+
+def test_what_was_unused_for_longest_gives_room() -> None:
+    async def main(running: PaliServe) -> None:
+        for name in ("a", "b", "a", "c"):
+            assert await asked(running, name) == "GIFT"
+        assert warm(running) == {"a", "c"}
+        assert await asked(running, "b") == "GIFT"
+        assert warm(running) == {"b", "c"}
+
+    run(settings("a", "b", "c", room=2.5), main)
+
+
+def test_what_is_pinned_or_was_loaded_at_the_start_stays() -> None:
+    async def main(running: PaliServe) -> None:
+        assert await asked(running, "pinned") == "GIFT"
+        with pytest.raises(ModelNotReady, match="the log says why"):
+            await asked(running, "other")
+        assert warm(running) == {"first", "pinned"}
+        await running.unload("pinned")
+        assert await running.load("other")
+        assert await asked(running, "other") == "GIFT"
+
+    run(settings("first", "pinned", "other", room=2.5, pinned=("pinned",), preload=("first",)), main)
+
+
+def test_what_is_in_use_is_given_back_only_then() -> None:
+    async def main(running: PaliServe) -> None:
+        options = Options(model="a", max_tokens=60, timeout=60)
+        using = asyncio.create_task(running.tasks.generate(SAMPLE, options, "detect sign ; star ; square"))
+        while "a" not in warm(running):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert await asked(running, "b") == "GIFT"
+        assert "sign" in (await using).answer.text
+        assert warm(running) == {"b"}
+
+    run(settings("a", "b", room=1.5), main)
+
+
+def test_many_who_ask_at_once_for_more_than_there_is_room_for() -> None:
+    async def main(running: PaliServe) -> None:
+        assert await asyncio.gather(*(asked(running, name) for name in "abcabc")) == ["GIFT"] * 6
+        assert len(warm(running)) == 1
+
+    run(settings("a", "b", "c", room=1.5), main)
+
+
+def test_what_does_not_fit_is_refused_with_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "free_memory_bytes", lambda: 10_000_000)
+    with pytest.raises(
+        OperatorError, match=r"a takes 0\.\d\d GB on cpu \(weights 0\.01 GB, slots .*\), and 0\.01 GB are free: give it fewer"
+    ):
+        PaliServe(settings("a", preload=("a",)), Metrics("test"))
+
+
+def test_the_table_of_the_plan() -> None:
+    rows = planning.table(settings("a", "b"))
+    assert [row[0] for row in rows] == ["INSTANCE", "a", "b", "all of cpu"]
+    assert rows[1][1:4] == ("cpu", "float32", "2")
+    assert int(rows[1][-1]) > 10
+    assert rows[-1][-1].endswith("GB free")
+
+
+def test_a_checkpoint_that_is_not_here_yet() -> None:
+    made = Settings(workers=0, instances=(InstanceSettings(name="far", source="nobody/nothing", preload=False, resolution=448),))
+    assert planning.table(made)[1][4] == "not fetched"
+    running = PaliServe(made, Metrics("test"))
+    (description,) = running.models()
+    assert (description.resolution, description.state) == (448, "cold")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [({"resolution": 448}, "takes 224 pixels, not 448"), ({"source": "nobody/nothing", "preload": False}, "say its resolution")],
+)
+def test_resolutions_that_do_not_fit_or_are_not_known(more: dict[str, object], words: str) -> None:
+    fields = {"name": "a", "source": str(DEMO / "checkpoints" / "shapes-224")} | more
+    with pytest.raises(OperatorError, match=words):
+        PaliServe(Settings(workers=0, instances=(InstanceSettings.model_validate(fields),)), Metrics("test"))
