@@ -1,7 +1,7 @@
 """What of the machine the configured instances are to take: devices, processes, slots, memory. Nothing is loaded to know it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -24,15 +24,19 @@ MEMORY_FOR_COPIES = 0.25
 
 @dataclass(frozen=True, slots=True)
 class StepPolicy:
-    """Slots of each process where none are configured, and the tokens of a prefill step at most."""
+    """Slots of each process where none are configured, the most that are of use, and the tokens of a prefill step at most."""
 
     slots: int
+    most_slots: int
     prefill_tokens: int
 
 
-ON_ACCELERATOR = StepPolicy(slots=64, prefill_tokens=2048)
+FOR_SLOTS = 0.9
+"""The part of the free memory that instances may fill with slots where they are to choose their number."""
+
+ON_ACCELERATOR = StepPolicy(slots=64, most_slots=256, prefill_tokens=2048)
 """A step costs the same for few rows and for many; about 12 ms of prefill on an H100 at 224 pixels."""
-ON_CPU = StepPolicy(slots=10, prefill_tokens=512)
+ON_CPU = StepPolicy(slots=10, most_slots=10, prefill_tokens=512)
 """Every row costs its own time: who waits for a slot loses nothing, and who holds one is done sooner."""
 
 
@@ -78,11 +82,38 @@ def planned(settings: Settings) -> dict[str, Planned]:
     counts = copies([(held[name][0], surveys[name]) for name in sources], settings)
     made = {}
     for each in wanted:
-        (device, dtype), found = held[each.name], surveys[each.name]
-        shape = _shape(each, device, dtype, counts[device])
-        memory = None if found is None else plan(found.config, shape)
-        made[each.name] = Planned(each, device, dtype, found, shape, memory)
+        device, dtype = held[each.name]
+        made[each.name] = _planned(each, device, dtype, (surveys[each.name], _shape(each, device, dtype, counts[device])))
+    for device in counts:
+        made |= _with_slots(device, {name: each for name, each in made.items() if each.device == device})
     return made
+
+
+def _planned(wanted: InstanceSettings, device: str, dtype: str, found: tuple[Survey | None, Shape]) -> Planned:
+    seen, shape = found
+    return Planned(wanted, device, dtype, seen, shape, None if seen is None else plan(seen.config, shape))
+
+
+def _with_slots(device: str, of_this: Mapping[str, Planned]) -> dict[str, Planned]:
+    """Those that leave their slots to us, with as many as are of use and fit: each has the same share of what the rest leaves free."""
+    asking = {name: each for name, each in of_this.items() if each.wanted.slots == "auto" and each.survey and each.memory}
+    if not asking:
+        return {}
+    fixed = sum(each.memory.total - (each.memory.slots if name in asking else 0) for name, each in of_this.items() if each.memory)
+    share = max(0, int(FOR_SLOTS * free_on(device)) - fixed) // len(asking)
+    made = {}
+    for name, each in asking.items():
+        if each.survey is None:
+            continue
+        fitting = share // (slot_bytes(each.survey.config, each.shape) * each.shape.copies)
+        shape = replace(each.shape, slots=max(1, min(each.policy.most_slots, fitting)))
+        made[name] = _planned(each.wanted, each.device, each.dtype, (each.survey, shape))
+    return made
+
+
+def free_on(device: str) -> int:
+    """Bytes of a device's memory that may still be taken."""
+    return free_memory_bytes() if device == "cpu" else free_bytes(device)
 
 
 def copies(found: Sequence[tuple[str, Survey | None]], settings: Settings) -> dict[str, int]:
@@ -107,7 +138,7 @@ def copies(found: Sequence[tuple[str, Survey | None]], settings: Settings) -> di
 
 def check_memory(name: str, one: Planned) -> None:
     """Errors: OperatorError, with the sum, where an instance does not fit beside what runs already."""
-    free = free_memory_bytes() if one.device == "cpu" else free_bytes(one.device)
+    free = free_on(one.device)
     if one.memory is None or one.memory.needed <= free:
         return
     parts = f"weights {_told(one.memory.weights)}, slots {_told(one.memory.slots)}, activations {_told(one.memory.activations)}"
@@ -126,7 +157,7 @@ def table(settings: Settings) -> list[tuple[str, ...]]:
     made = planned(settings)
     for device in sorted({each.device for each in made.values()}):
         of_this = {name: each for name, each in made.items() if each.device == device}
-        free = free_memory_bytes() if device == "cpu" else free_bytes(device)
+        free = free_on(device)
         total = sum(each.memory.total for each in of_this.values() if each.memory)
         for name, each in of_this.items():
             slots = f"{each.shape.slots * each.shape.copies}"
@@ -169,7 +200,7 @@ def _shape(wanted: InstanceSettings, device: str, dtype: str, count: int) -> Sha
     return Shape(
         device=device,
         dtype=dtype,
-        slots=-(-wanted.slots // count) if wanted.slots else policy.slots,
+        slots=-(-wanted.slots // count) if isinstance(wanted.slots, int) else policy.slots,
         text_tokens=wanted.max_prompt_tokens + wanted.max_tokens,
         prompt_tokens=wanted.max_prompt_tokens,
         prefill_tokens=policy.prefill_tokens,

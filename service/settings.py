@@ -5,7 +5,7 @@ import json
 import re
 import tomllib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,7 +42,7 @@ class InstanceSettings(BaseModel):
     pinned: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     device: str | None = None
-    slots: int | None = Field(default=None, ge=1, le=1024)
+    slots: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] | None = None
     max_prompt_tokens: int = Field(default=256, ge=8, le=4096)
     max_tokens: int = Field(default=1024, ge=1, le=1024)
     mask_decoder: str | None = None
@@ -104,38 +104,59 @@ def load_settings(config: Path | None, flags: Mapping[str, Any], environ: Mappin
     """Put the sources together. Errors: SettingsError, which names the source, the key, and what would be right."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for origin, found in ((str(config), _from_file(config)), ("environment", _from_environment(environ)), ("command line", dict(flags))):
+    text, from_file = _from_file(config)
+    for origin, found in ((str(config), from_file), ("environment", _from_environment(environ)), ("command line", dict(flags))):
         for key in found:
-            _check_key(origin, key)
+            _check_key(f"{config}{_line(text, (key,))}" if origin == str(config) else origin, key)
             origins[key] = origin
         values |= found
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
+        # What comes after are pydantic's names for the kinds that were tried.
+        key = ".".join(str(part) for part in first["loc"][: 3 if first["loc"][0] == "instances" else 2])
         origin = origins.get(str(first["loc"][0]), "settings")
+        if origin == str(config):
+            origin += _line(text, first["loc"])
         hint = _nearest(str(first["loc"][-1]), InstanceSettings.model_fields) if first["type"] == "extra_forbidden" else ""
         raise SettingsError(f"{origin}: {key}: {first['msg']}{hint}.") from None
 
 
 def print_config(settings: Settings) -> str:
     """The settings as TOML. What is decided at the start where it is not given, is not there."""
-    lines = _lines(settings.model_dump(exclude={"instances"}))
+    lines = _lines(settings.model_dump(exclude={"instances", "admin_key"}))
+    if settings.admin_key:
+        lines.append("# admin_key is set, and not shown")
     for instance in settings.instances:
         lines += ["", "[[instances]]", *_lines(instance.model_dump())]
     return "\n".join(lines)
 
 
-def _from_file(config: Path | None) -> dict[str, Any]:
+def _from_file(config: Path | None) -> tuple[str, dict[str, Any]]:
+    """The text and what it says."""
     if config is None:
-        return {}
+        return "", {}
     try:
-        return tomllib.loads(config.read_text(encoding="utf-8"))
+        text = config.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
     except OSError as error:
         raise SettingsError(f"{config}: {error.strerror or 'cannot be read'}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{config}: not TOML: {error}.") from None
+
+
+def _line(text: str, location: Sequence[str | int]) -> str:
+    """Where a key stands in TOML, as ``:12``; where it is missing, its instance. ``location``: ("port",) or ("instances", 1, "dtype")."""
+    instance, key = (location[1], location[2]) if location[0] == "instances" and len(location) > 2 else (None, location[0])
+    block, header = -1, ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip().startswith("[[instances]]"):
+            block += 1
+            header = f":{number}" if block == instance else header
+        elif re.match(rf"""\s*["']?{re.escape(str(key))}["']?\s*=""", line) and block == (-1 if instance is None else instance):
+            return f":{number}"
+    return header
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -175,5 +196,4 @@ def _lines(values: Mapping[str, object]) -> list[str]:
 
 def _toml(value: object) -> str:
     # TOML's strings are JSON's, but for this one character.
-    # Secrets show that they are there, and nothing more.
-    return json.dumps(str(value) if isinstance(value, SecretStr) else value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

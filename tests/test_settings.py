@@ -1,5 +1,6 @@
 """Where settings come from, which wins, and what an operator is told who got one wrong."""
 
+import re
 import tomllib
 import warnings
 from collections.abc import Mapping
@@ -103,9 +104,32 @@ def test_instances_in_the_environment() -> None:
 )
 def test_what_a_file_gets_wrong(tmp_path: Path, toml: str | bytes, words: tuple[str, ...]) -> None:
     message = refused(tmp_path, toml)
-    assert message.startswith(str(tmp_path / "paliserve.toml") + ": ")
+    assert re.match(rf"{re.escape(str(tmp_path / 'paliserve.toml'))}(:\d+)?: ", message)
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("toml", "line"),
+    [
+        ('host = "x"\nport = "y"\n', 2),
+        ("# first\n\nprot = 1\n", 3),
+        ('[[instances]]\nname = "a"\nsource = "b"\n\n[[instances]]\nname = "c"\ndtype = "float8"\nsource = "d"\n', 7),
+        ('[[instances]]\nname = "a"\nsource = "b"\n[[instances]]\nname = "c"\n', 4),
+        ('[[instances]]\nname = "a"\nsource = "b"\nslotz = 3\n', 4),
+    ],
+)
+def test_errors_name_the_line(tmp_path: Path, toml: str, line: int) -> None:
+    config = tmp_path / "paliserve.toml"
+    config.write_text(toml)
+    with pytest.raises(SettingsError, match=f"^{re.escape(str(config))}:{line}: "):
+        load_settings(config, {}, {})
+
+
+def test_the_admin_key_is_not_shown() -> None:
+    shown = print_config(load_settings(None, {}, {"PALISERVE_ADMIN_KEY": "very secret"}))
+    assert "very secret" not in shown
+    assert "# admin_key is set" in shown
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

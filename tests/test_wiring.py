@@ -112,6 +112,18 @@ def test_the_table_of_the_plan() -> None:
     assert rows[-1][-1].endswith("GB free")
 
 
+def test_slots_that_fit_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = settings("a", "b")
+    alone = planned(made)["a"].memory
+    assert alone
+    one_slot = alone.slots // 2
+    fixed = 2 * (alone.total - alone.slots)
+    made = made.model_copy(update={"instances": tuple(each.model_copy(update={"slots": "auto"}) for each in made.instances)})
+    for fitting, chosen in ((0, 1), (1, 1), (3, 3), (10, 10), (99, 10)):
+        monkeypatch.setattr(planning, "free_memory_bytes", lambda fitting=fitting: int((fixed + 2 * (fitting + 0.5) * one_slot) / 0.9))
+        assert [each.shape.slots for each in planned(made).values()] == [chosen] * 2
+
+
 def test_a_checkpoint_that_is_not_here_yet() -> None:
     made = Settings(workers=0, instances=(InstanceSettings(name="far", source="nobody/nothing", preload=False, resolution=448),))
     assert planning.table(made)[1][4] == "not fetched"
