@@ -1,4 +1,4 @@
-"""The command line: ``paliserve serve | ask | models | plan``."""
+"""The command line: ``paliserve serve | ask | models | plan | download``."""
 
 import argparse
 import asyncio
@@ -52,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     plan = commands.add_parser("plan", help="what the configured instances will take of memory, without loading them")
     plan.add_argument("--config", type=Path, help="settings as TOML")
     plan.set_defaults(run=_plan)
+
+    download = commands.add_parser("download", help="fetch checkpoints from the hub into its cache, and check their sums")
+    download.add_argument("checkpoints", nargs="+", metavar="MODEL", help="hub id, such as google/paligemma-3b-mix-224")
+    download.add_argument("--revision", help="such as bfloat16, float16, or a commit (main)")
+    download.set_defaults(run=_download)
 
     models = commands.add_parser("models", help="list what is configured")
     models.add_argument("--config", type=Path, help="settings as TOML")
@@ -115,6 +120,15 @@ def _plan(asked: argparse.Namespace) -> int:
     from service.planning import table  # noqa: PLC0415
 
     _print_table(table(_settings(asked)))
+    return 0
+
+
+def _download(asked: argparse.Namespace) -> int:
+    from service.model.hub import fetch, verify  # noqa: PLC0415
+
+    for name in asked.checkpoints:
+        folder = fetch(name, asked.revision)
+        print(f"{name}: {folder} ({verify(folder)} checksums right)")
     return 0
 
 

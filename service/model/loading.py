@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoProcessor, PaliGemmaConfig, PaliGemmaForConditionalGeneration
 from transformers.models.paligemma.processing_paligemma import PaliGemmaProcessor
 
 from service.errors import OperatorError
+from service.model.hub import HUB_ID, FetchError, cached_config, fetch
 
 ACTIVATION = "gelu_pytorch_tanh"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -122,10 +121,10 @@ def survey(source: Source) -> Survey | None:
     """Look without loading anything; None for a hub id that was not fetched yet. Errors: CheckpointError."""
     folder = Path(source.checkpoint)
     if not folder.is_dir():
-        cached = try_to_load_from_cache(source.checkpoint, "config.json", revision=source.revision) if "/" in source.checkpoint else None
-        if not isinstance(cached, str):
+        cached = cached_config(source.checkpoint, source.revision)
+        if cached is None:
             return None
-        folder = Path(cached).parent
+        folder = cached.parent
     _check_config(folder)
     try:
         config = PaliGemmaConfig.from_pretrained(folder, local_files_only=True)
@@ -153,17 +152,12 @@ def _folder(source: Source) -> Path:
     folder = Path(source.checkpoint)
     if folder.is_dir():
         return folder
-    if source.checkpoint.count("/") != 1 or source.checkpoint.startswith((".", "/", "~")):
+    if not HUB_ID.fullmatch(source.checkpoint):
         raise CheckpointError(f"{source.checkpoint}: neither a folder nor a hub id such as google/paligemma-3b-mix-224.")
     try:
-        patterns = ["*.json", "*.safetensors", "tokenizer.model"]
-        return Path(snapshot_download(source.checkpoint, revision=source.revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{source.checkpoint}: cannot be fetched from the hub ({reason}). "
-            "A gated checkpoint needs its licence accepted on its page and a token in HF_TOKEN; without a network give a folder."
-        ) from error
+        return fetch(source.checkpoint, source.revision)
+    except FetchError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _check_activations(config: PaliGemmaConfig, name: str) -> None:

@@ -1,0 +1,78 @@
+"""Fetching checkpoints from the hub: into its cache, whole or not at all, with what hinders it in words."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from service.errors import OperatorError
+
+FILES = ("*.json", "*.safetensors", "tokenizer.model", "vae-oid.npz")
+"""What is fetched of a checkpoint: no other format of weights, and no code."""
+
+HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class FetchError(OperatorError):
+    """A checkpoint cannot be fetched."""
+
+
+def fetch(name: str, revision: str | None = None) -> Path:
+    """The folder of a checkpoint in the hub's cache. Files that are there are not fetched again; a transfer that breaks off goes on.
+
+    A terminal sees progress bars. The token is taken from HF_TOKEN or the hub's own login; HF_HUB_OFFLINE=1 asks the cache alone, HF_HOME
+    says where it is. Errors: FetchError.
+    """
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise FetchError(f"{name}: {_reason(error, name, revision)}") from error
+
+
+def cached_config(name: str, revision: str | None = None) -> Path | None:
+    """A checkpoint's config.json, where it was fetched before."""
+    found = try_to_load_from_cache(name, "config.json", revision=revision) if HUB_ID.fullmatch(name) else None
+    return Path(found) if isinstance(found, str) else None
+
+
+def verify(folder: Path) -> int:
+    """Compare the large files of a checkpoint with the checksums that the hub names them by; returns how many.
+
+    Errors: FetchError. A file that is not what it should be is removed, so that it is fetched anew.
+    """
+    checked = 0
+    for path in sorted(folder.iterdir()):
+        stored = path.resolve()
+        # Small files are named by git's own sums.
+        if not SHA256.fullmatch(stored.name):
+            continue
+        with stored.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != stored.name:
+            path.unlink()
+            stored.unlink()
+            raise FetchError(f"{path.name}: its SHA-256 is {found}, and should be {stored.name}; it was removed: fetch it again.")
+        checked += 1
+    return checked
+
+
+def _reason(error: Exception, name: str, revision: str | None) -> str:
+    if isinstance(error, GatedRepoError):
+        return f"its licence has to be accepted once, on https://huggingface.co/{name}, by the account whose token is in HF_TOKEN."
+    if isinstance(error, RevisionNotFoundError):
+        return f"the hub has no revision {revision!r} of it; main, bfloat16 and float16 are usual."
+    if isinstance(error, RepositoryNotFoundError):
+        return "the hub has no such checkpoint, or shows it only to accounts that were let in: set HF_TOKEN to the token of one."
+    if isinstance(error, LocalEntryNotFoundError):
+        return "it is not in the cache, and the hub cannot be asked: without a network give a folder."
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return f"it cannot be fetched from the hub ({first}). Without a network give a folder."
