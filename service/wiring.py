@@ -85,11 +85,14 @@ class PaliServe:
 
     def idle(self) -> bool:
         """Whether no request waits or runs."""
-        return not any(instance.engine.waiting or instance.engine.running for instance in self._loaded.values())
+        working = any(instance.engine.waiting or instance.engine.running for instance in self._loaded.values())
+        return not working and not any(keeper.is_waited_for for keeper in self._keepers.values())
 
     async def stop(self) -> None:
         """Finish what was accepted, then end the threads."""
         self.drain()
+        for keeper in self._keepers.values():
+            await keeper.close()
         for device in self._builder.devices.values():
             await asyncio.to_thread(device.stop)
         self._workers.shutdown()
@@ -172,6 +175,7 @@ class PaliServe:
     async def _unload(self, instance: Instance) -> None:
         await asyncio.to_thread(instance.engine.unload)
         del self._loaded[instance.name]
+        self.metrics.vision_cache_changed(instance.name, 0)
 
     def _tell(self, name: str, state: State) -> None:
         for listener in self._listeners:

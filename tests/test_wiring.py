@@ -88,6 +88,32 @@ def test_what_is_in_use_is_given_back_only_then() -> None:
     run(settings("a", "b", room=1.5), main)
 
 
+def test_who_waits_for_a_load_keeps_the_service_from_ending() -> None:
+    async def main(running: PaliServe) -> None:
+        asking = asyncio.create_task(asked(running, "a"))
+        while {each.state for each in running.models()} != {"loading"}:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        running.drain()
+        assert not running.idle()
+        assert await asking == "GIFT"
+        assert running.idle()
+
+    run(settings("a"), main)
+
+
+def test_a_load_that_nobody_waits_for_does_not_keep_it() -> None:
+    async def main(running: PaliServe) -> None:
+        loading = asyncio.create_task(running.load("a"))
+        while {each.state for each in running.models()} != {"loading"}:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert running.idle()
+        await running.stop()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+
+    run(settings("a"), main)
+
+
 def test_many_who_ask_at_once_for_more_than_there_is_room_for() -> None:
     async def main(running: PaliServe) -> None:
         assert await asyncio.gather(*(asked(running, name) for name in "abcabc")) == ["GIFT"] * 6

@@ -201,6 +201,7 @@ class Workers:
         """The process is gone: fail its requests, and put another in its place, unless it never came to work."""
         worker.outbox.put(None)
         if self._stopping:
+            self._give_up_on(worker)
             return
         worker.process.join()
         logger.error("worker %d ended with exit code %s", worker.seat, worker.process.exitcode)
@@ -208,11 +209,10 @@ class Workers:
             was_ready, worker.is_ready = worker.is_ready, False
             lost, worker.running = list(worker.running), set()
         self._fail(lost)
-        worker.loading.put(Loaded("", OperatorError("A worker process ended while it loaded; the log may say why.")))
-        worker.unloading.put(Unloaded(""))
         self._board.stepping[worker.seat] = 0.0
+        self._broken = self._broken or not was_ready
+        self._give_up_on(worker)
         if not was_ready:
-            self._broken = True
             return
         with self._changing:
             successor = self._spawn(worker.seat)
@@ -226,6 +226,12 @@ class Workers:
             except Exception:
                 logger.exception("worker %d cannot be replaced", worker.seat)
                 self._broken = True
+
+    @staticmethod
+    def _give_up_on(worker: _Worker) -> None:
+        """Whoever waits for this worker, or comes to, is told: no answer can come any more."""
+        worker.loading.put(Loaded("", OperatorError("A worker process ended while it loaded; the log may say why.")))
+        worker.unloading.put(Unloaded(""))
 
     def _fail(self, lost: list[tuple[str, int]]) -> None:
         for instance, number in lost:

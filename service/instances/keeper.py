@@ -100,6 +100,11 @@ class Keeper:
         return self._state
 
     @property
+    def is_waited_for(self) -> bool:
+        """Whether requests wait until it is loaded."""
+        return bool(self._waiting)
+
+    @property
     def description(self) -> ModelDescription:
         """What callers may know of it."""
         return replace(self._plan if self._loaded is None else self._loaded.instance.description, state=self._state.value)
@@ -137,6 +142,12 @@ class Keeper:
             await loaded.unused.wait()
             await self._unload(loaded.instance)
             logger.info("%s is unloaded", self.name)
+
+    async def close(self) -> None:
+        """Begin no load any more, nor wait for one."""
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.wait([self._loading])
 
     async def _wanted(self) -> _Loaded:
         if self._state is State.COLD and not self._on_demand:

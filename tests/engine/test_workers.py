@@ -254,3 +254,11 @@ def test_a_worker_that_dies_is_replaced_with_what_is_loaded_then(workers: Worker
     asyncio.run(main())
     dropped.load(make_runner)
     dropped.unload()
+
+
+def test_a_load_after_the_end_is_refused() -> None:
+    workers = Workers(1, 1, nothing, preload=[])
+    Engine("fake", workers, EngineLimits(), SilentObserver()).load(make_runner)
+    workers.stop()
+    with pytest.raises(OperatorError):
+        Engine("late", workers, EngineLimits(), SilentObserver()).load(make_runner)
