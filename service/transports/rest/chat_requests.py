@@ -1,6 +1,5 @@
 """OpenAI's chat request: one picture and its prefix in one user message."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
@@ -67,11 +66,19 @@ class StreamOptions(_Lenient):
     include_usage: bool | None = None
 
 
+def _tell_of_the_limited(schema: dict[str, Any]) -> None:
+    """They are no fields of the model, but clients send them."""
+    for name, (allowed, problem) in _LIMITED.items():
+        schema["properties"][name] = {"enum": [None, *allowed], "description": f"Otherwise refused: {problem}."}
+
+
 class ChatRequest(_Lenient):
     """One question about one picture, in OpenAI's words; besides those the fields of `/v1/generate`, sent by its `extra_body`.
 
     Other fields are passed over, or refused where what they ask for would be missed.
     """
+
+    model_config = ConfigDict(json_schema_extra=_tell_of_the_limited)
 
     messages: Annotated[list[UserMessage], Field(min_length=1, max_length=1)]
     model: Name | None = Field(default=None, description="Name of an instance, as GET /v1/models lists them.")
@@ -122,13 +129,18 @@ class ChatRequest(_Lenient):
 def read_chat(fields: dict[str, Any]) -> ChatRequest:
     """Check a request. Errors: UnsupportedConversation, UnsupportedParameter, InvalidRequest."""
     _check_conversation(fields.get("messages"))
-    for name, (fits, problem) in _LIMITED.items():
-        if name in fields and fields[name] is not None and not fits(fields[name]):
+    for name, (allowed, problem) in _LIMITED.items():
+        if fields.get(name) is not None and not _is_one_of(fields[name], allowed):
             raise UnsupportedParameter(f"{name}: {problem}.", (FieldProblem(name, problem),))
     try:
         return ChatRequest.model_validate(fields, strict=True)
     except ValidationError as error:
         raise refusal(error) from None
+
+
+def _is_one_of(value: object, allowed: tuple[Any, ...]) -> bool:
+    """As JSON compares: 1.0 is 1, and true is not."""
+    return any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in allowed)
 
 
 def _check_conversation(messages: object) -> None:
@@ -154,34 +166,28 @@ def _content(problem: str) -> InvalidRequest:
     return InvalidRequest(f"messages.0.content: {problem}.", (FieldProblem("messages.0.content", problem),))
 
 
-def _nothing(value: object) -> bool:
-    return not value
-
-
+_EMPTY: tuple[Any, ...] = (False, 0, "", [], {})
 _NO_TOOLS = "the model calls no tools: leave this out"
 _NO_PENALTY = "tokens are not penalised here: leave this out, or send 0"
-_LIMITED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "n": (
-        lambda value: value == 1 and value is not True,
-        "one answer is given to each request: send it several times, with different seeds",
-    ),
-    "top_logprobs": (lambda value: value == 0, "only the chosen tokens' probabilities are kept: send 0, or logprobs alone"),
-    "stop": (_nothing, "answers end by themselves or at max_completion_tokens: cut the text where you want it to end"),
-    "tools": (_nothing, _NO_TOOLS),
-    "functions": (_nothing, _NO_TOOLS),
-    "tool_choice": (lambda value: value in ("none", "auto"), _NO_TOOLS),
-    "function_call": (lambda value: value in ("none", "auto"), _NO_TOOLS),
-    "audio": (_nothing, "answers are text: leave this out"),
-    "modalities": (lambda value: value == ["text"], 'answers are text: leave this out, or send ["text"]'),
+_LIMITED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "n": ((1,), "one answer is given to each request: send it several times, with different seeds"),
+    "top_logprobs": ((0,), "only the chosen tokens' probabilities are kept: send 0, or logprobs alone"),
+    "stop": (_EMPTY, "answers end by themselves or at max_completion_tokens: cut the text where you want it to end"),
+    "tools": (_EMPTY, _NO_TOOLS),
+    "functions": (_EMPTY, _NO_TOOLS),
+    "tool_choice": (("none", "auto"), _NO_TOOLS),
+    "function_call": (("none", "auto"), _NO_TOOLS),
+    "audio": (_EMPTY, "answers are text: leave this out"),
+    "modalities": ((["text"],), 'answers are text: leave this out, or send ["text"]'),
     "response_format": (
-        lambda value: isinstance(value, dict) and value.get("type") == "text",
+        ({"type": "text"},),
         'answers are text, and boxes and masks stand beside it: leave this out, or send {"type": "text"}; strict keeps text to the grammar',
     ),
-    "frequency_penalty": (lambda value: value == 0, _NO_PENALTY),
-    "presence_penalty": (lambda value: value == 0, _NO_PENALTY),
-    "logit_bias": (_nothing, "the choice of tokens cannot be biased: leave this out; strict keeps it to the grammar"),
-    "prediction": (_nothing, "predicted outputs are not used: leave this out"),
-    "web_search_options": (_nothing, "the model searches nothing: leave this out"),
-    "min_tokens": (lambda value: value == 0, "an answer ends where the model ends it: leave this out"),
+    "frequency_penalty": ((0,), _NO_PENALTY),
+    "presence_penalty": ((0,), _NO_PENALTY),
+    "logit_bias": (_EMPTY, "the choice of tokens cannot be biased: leave this out; strict keeps it to the grammar"),
+    "prediction": (_EMPTY, "predicted outputs are not used: leave this out"),
+    "web_search_options": (_EMPTY, "the model searches nothing: leave this out"),
+    "min_tokens": ((0,), "an answer ends where the model ends it: leave this out"),
 }
 """Parameters that are understood, and which of their values ask for nothing that is not done here."""
