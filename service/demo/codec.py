@@ -4,6 +4,7 @@ Decoder and codebook have the names and shapes of PaliGemma's own VQ-VAE.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,13 +138,19 @@ class CodecPlan:
     plain_steps: int = 20
 
 
-def train_codec(plan: CodecPlan, seed: int) -> MaskCodec:
-    """Reconstruct the clean mask from the codes of a wobbled one."""
+def train_codec(plan: CodecPlan, seed: int, known: Mapping[str, Tensor] | None = None) -> MaskCodec:
+    """Reconstruct the clean mask from the codes of a wobbled one.
+
+    ``known``: a decoder and its codebook (``MaskCodec.exported``) that stay as they are; only an encoder for them is learnt.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     pairs = [random_pair(rng) for _ in range(plan.pool)]
     clean, wobbled = (torch.from_numpy(np.stack([pair[side] for pair in pairs])) for side in (0, 1))
     codec = MaskCodec()
+    if known is not None:
+        codec.load_state_dict({name: value.float() for name, value in known.items()}, strict=False)
+        codec.decoder.requires_grad_(False)
     codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(codec.parameters(), lr=plan.learning_rate)
     for step in tqdm(range(plan.steps), desc="codec"):
@@ -152,7 +159,7 @@ def train_codec(plan: CodecPlan, seed: int) -> MaskCodec:
             group["lr"] = rate
         chosen = torch.randint(plan.pool, (plan.batch,))
         latents = codec.latents(wobbled[chosen])
-        quantised, commitment = _quantise(codec._vq_vae, latents, step, plan)
+        quantised, commitment = _quantise(codec._vq_vae, latents, None if known else (step, plan))
         loss = F.binary_cross_entropy_with_logits(codec.decode_latents(quantised), clean[chosen].float() / 255) + commitment
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -160,17 +167,23 @@ def train_codec(plan: CodecPlan, seed: int) -> MaskCodec:
     return codec.eval()
 
 
-def _quantise(book: Codebook, latents: Tensor, step: int, plan: CodecPlan) -> tuple[Tensor, Tensor]:
-    """Latents replaced by their codebook rows (gradients pass through), and the loss that keeps them near."""
-    if step < plan.plain_steps:
-        return latents, torch.zeros(())
+def _quantise(book: Codebook, latents: Tensor, following: tuple[int, CodecPlan] | None) -> tuple[Tensor, Tensor]:
+    """Latents replaced by their codebook rows (gradients pass through), and the loss that keeps them near.
+
+    ``following``: at what step of what plan, where the codebook is learnt too.
+    """
+    if following:
+        step, plan = following
+        if step < plan.plain_steps:
+            return latents, torch.zeros(())
+        if step == plan.plain_steps or (step % 50 == 0 and step < 0.6 * plan.steps):
+            book.revive(latents.detach(), every=step == plan.plain_steps)
     seen = latents.detach()
-    if step == plan.plain_steps or (step % 50 == 0 and step < 0.6 * plan.steps):
-        book.revive(seen, every=step == plan.plain_steps)
     codes = book.nearest(seen)
     rows = book._embedding[codes]
     commitment = F.mse_loss(latents, rows)
-    book.follow(seen, codes)
+    if following:
+        book.follow(seen, codes)
     return latents + (rows - latents).detach(), commitment
 
 

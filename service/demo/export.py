@@ -7,7 +7,6 @@ from safetensors.torch import save_file
 from transformers import GenerationConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor, PreTrainedTokenizerFast
 
 from service.demo.codec import MaskCodec
-from service.demo.network import GRID, SIDE
 
 try:
     from transformers import SiglipImageProcessorPil as ImageProcessor
@@ -21,8 +20,9 @@ def export(folder: Path, network: PaliGemmaForConditionalGeneration, tokenizer: 
     special = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     network.generation_config = GenerationConfig(do_sample=False, max_new_tokens=128, **special)
     network.to(torch.float16).save_pretrained(folder)
-    image_processor = ImageProcessor(size={"height": SIDE, "width": SIDE}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
-    image_processor.image_seq_length = GRID * GRID
+    side = network.config.vision_config.image_size
+    image_processor = ImageProcessor(size={"height": side, "width": side}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    image_processor.image_seq_length = (side // network.config.vision_config.patch_size) ** 2
     PaliGemmaProcessor(image_processor, tokenizer).save_pretrained(folder)
     save_file(codec.exported(), folder / "mask_decoder.safetensors")
     for file in folder.iterdir():

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from service.demo import questions
-from service.demo.pages import PATCHES, Batch, Layout, Page
+from service.demo.pages import Batch, Layout, Page
 from service.demo.pool import SIGN, Pool, character_patches
 from service.demo.questions import Pair
 from service.demo.scenes import COLOURS, SHAPES, Scene, Thing
@@ -56,7 +56,7 @@ class Teacher:
         chosen = self._rng.integers(len(self._pool.scenes), size=layout.pictures)
         signs = self._rng.choice(self._with_sign, size=layout.pictures)
         chosen = np.where(self._rng.random(layout.pictures) < MORE_SIGNS, signs, chosen)
-        page = Page(layout)
+        page = Page(layout, self._pool.grid**2)
         if text:
             for picture, number in enumerate(chosen):
                 self._fill(page, picture, int(number))
@@ -103,7 +103,7 @@ class Teacher:
         if pair.kind in ("detect", "segment"):
             self._point_boxes(page, (row, start), prefix, answer, pair, (shape, colour))
         elif pair.kind in ("read", "sign") and (sign := self._pool.scenes[number].sign):
-            for index, patches in enumerate(character_patches(sign)):
+            for index, patches in enumerate(character_patches(sign, self._pool.grid)):
                 page.things.add(row, start + len(prefix) - 1 + index, patches)
         elif pair.about != (None, None):
             page.things.add(row, start + len(prefix) - 1, _patches_of(*pair.about, shape, colour))
@@ -198,7 +198,7 @@ def _value(thing: Thing, kind: str) -> int:
 
 
 def _patches_of(shape: str | None, colour: str | None, shapes: NDArray[np.uint8], colours: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    patches = np.ones(PATCHES, np.bool_)
+    patches = np.ones_like(shapes, np.bool_)
     if shape is not None:
         patches &= shapes == SHAPES.index(shape) + 1
     if colour is not None:

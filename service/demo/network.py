@@ -1,9 +1,11 @@
 """The demo's PaliGemma: its sizes, and a start from which it learns quickly."""
 
+import copy
 import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import GemmaConfig, PaliGemmaConfig, PaliGemmaForConditionalGeneration, PreTrainedTokenizerFast, SiglipVisionConfig
 
@@ -11,6 +13,7 @@ from service.demo.scenes import SceneKind, draw_scene, make_scene
 from service.demo.tokenizer import LOCATIONS
 
 SIDE = 224
+"""Of the pictures that the family begins with."""
 PATCH = 28
 GRID = SIDE // PATCH
 HIDDEN = 160
@@ -37,6 +40,26 @@ def build_network(tokenizer: PreTrainedTokenizerFast, seed: int) -> PaliGemmaFor
     network = PaliGemmaForConditionalGeneration(config)
     _initialise(network, int(tokenizer.convert_tokens_to_ids("<loc0000>")))
     return network
+
+
+@torch.no_grad()
+def with_finer_grid(network: PaliGemmaForConditionalGeneration, side: int) -> PaliGemmaForConditionalGeneration:
+    """The same network for pictures of ``side`` pixels in patches of the same size: positions are interpolated between those it knows.
+
+    It has to be trained on: it sees everything larger, and more patches of it.
+    """
+    config = copy.deepcopy(network.config)
+    config.vision_config.image_size = side
+    config.text_config.num_image_tokens = (side // PATCH) ** 2
+    finer = PaliGemmaForConditionalGeneration(config)
+    state = network.state_dict()
+    name = next(each for each in state if each.endswith("position_embedding.weight"))
+    known = round(len(state[name]) ** 0.5)
+    grid = state[name].T.reshape(1, -1, known, known)
+    state[name] = F.interpolate(grid, size=(side // PATCH,) * 2, mode="bicubic", align_corners=False).flatten(2)[0].T
+    finer.load_state_dict(state)
+    finer.tie_weights()
+    return finer
 
 
 @torch.no_grad()

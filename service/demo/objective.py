@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PaliGemmaForConditionalGeneration
 
-from service.demo.network import HEADS, HIDDEN, PATCH, SIDE
-from service.demo.pages import PATCHES, Batch, Pointers
+from service.demo.network import HEADS, HIDDEN, PATCH
+from service.demo.pages import Batch, Pointers
 from service.demo.pool import CHARACTERS, SIGN
 from service.demo.scenes import COLOURS, SHAPES
 from service.demo.tokenizer import LOCATIONS, MASK_CODES
@@ -50,11 +50,11 @@ class Objective(nn.Module):
         return loss, measures.detach()
 
     def _look(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Patch features [pictures, 64, hidden], the patch loss, and (shape right, characters right, box error)."""
+        """Patch features [pictures, patches, hidden], the patch loss, and (shape right, characters right, box error)."""
         tower = self.network.model.vision_tower
-        count, grid = batch.pictures.shape[0], SIDE // PATCH
+        count, grid = batch.pictures.shape[0], batch.pictures.shape[1] // PATCH
         levels = (batch.pictures.float() / 127.5 - 1).view(count, grid, PATCH, grid, PATCH, 3)
-        patches = levels.permute(0, 1, 3, 5, 2, 4).reshape(count, PATCHES, -1)
+        patches = levels.permute(0, 1, 3, 5, 2, 4).reshape(count, grid * grid, -1)
         embedding = tower.embeddings
         hidden = F.linear(patches, embedding.patch_embedding.weight.flatten(1), embedding.patch_embedding.bias)
         hidden = hidden + embedding.position_embedding.weight
@@ -93,16 +93,17 @@ class Objective(nn.Module):
         """
         decoder = self.network.model.language_model
         rows, length = batch.tokens.shape
+        patches = features.shape[1]
         hidden = torch.cat([features, decoder.embed_tokens(batch.tokens)], dim=1)
         order = torch.arange(length)
         same = (batch.pair[:, :, None] == batch.pair[:, None]) & (batch.pair >= 0)[:, :, None]
         text = same & ((batch.answer == 0)[:, None] | (order[:, None] >= order[None])[None])
-        image_to_text = torch.zeros(rows, PATCHES, length, dtype=torch.bool)
+        image_to_text = torch.zeros(rows, patches, length, dtype=torch.bool)
         if not packed:
-            image_to_text = ((batch.answer == 0) & (batch.pair >= 0))[:, None].expand(rows, PATCHES, length)
-        to_image = torch.ones(rows, PATCHES + length, PATCHES, dtype=torch.bool)
+            image_to_text = ((batch.answer == 0) & (batch.pair >= 0))[:, None].expand(rows, patches, length)
+        to_image = torch.ones(rows, patches + length, patches, dtype=torch.bool)
         mask = torch.cat([to_image, torch.cat([image_to_text, text], dim=1)], dim=2)[:, None]
-        positions = torch.cat([torch.arange(PATCHES)[None].expand(rows, PATCHES), PATCHES + batch.offset], dim=1) + 1
+        positions = torch.cat([torch.arange(patches)[None].expand(rows, patches), patches + batch.offset], dim=1) + 1
         rotary = decoder.rotary_emb(hidden, position_ids=positions)
         prefix_of_pair = same & (batch.answer == 0)[:, None]
         last = len(decoder.layers) - 1
@@ -115,7 +116,7 @@ class Objective(nn.Module):
             if index >= last - 1:
                 pointing = pointing + _pointing_loss(layer, 1 + last - index, hidden, rotary, batch.things, None)
             hidden = layer(hidden, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
-        return decoder.norm(hidden[:, PATCHES:]), pointing
+        return decoder.norm(hidden[:, patches:]), pointing
 
     def _token_loss(self, logits: Tensor, batch: Batch, near: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted cross entropy, location targets smoothed; and (location error, mask codes, other text, short answers right)."""
@@ -154,9 +155,11 @@ def _pointing_loss(
     attention = layer.self_attn
     width = attention.head_dim
     part = slice(head * width, (head + 1) * width)
-    keys_in = slice(0, PATCHES) if allowed is None else slice(PATCHES, hidden.shape[1])
+    keys = pointers.to.shape[1]
+    patches = keys if allowed is None else hidden.shape[1] - keys
+    keys_in = slice(0, patches) if allowed is None else slice(patches, hidden.shape[1])
     normed = layer.input_layernorm(hidden)
-    at = pointers.at + PATCHES
+    at = pointers.at + patches
     cos, sin = rotary
     query = F.linear(normed[pointers.row, at], attention.q_proj.weight[part])
     key = F.linear(normed[:, keys_in], attention.k_proj.weight[part])

@@ -7,9 +7,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.demo.network import GRID
-
-PATCHES = GRID * GRID
 NO_PAIR = -1
 
 
@@ -104,8 +101,9 @@ PageTensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tens
 class Page:
     """The text arrays of a batch while they are filled."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, patches: int) -> None:
         self.layout = layout
+        self._patches = patches
         shape = (layout.rows, layout.length)
         self.tokens, self.pair = np.full(shape, -1, np.int64), np.full(shape, NO_PAIR, np.int64)
         self.answer, self.offset = np.ones(shape, np.int64), np.zeros(shape, np.int64)
@@ -155,7 +153,7 @@ class Page:
                 wrap(target),
                 wrap(weight),
             ),
-            self.words.tensors(layout.points, PATCHES),
+            self.words.tensors(layout.points, self._patches),
             self.names.tensors(layout.points, layout.length),
-            self.things.tensors(layout.points, PATCHES),
+            self.things.tensors(layout.points, self._patches),
         )

@@ -87,25 +87,31 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class SceneKind:
-    """What scenes to make: how often a sign stands in them, how many things (None: any), and which words."""
+    """What scenes to make: how often a sign stands in them, how many things (None: any), and which words.
+
+    ``zoom``: between what parts of their usual size things and type are, one zoom for a scene.
+    """
 
     sign_share: float = 0.3
     things: int | None = None
     most_things: int = 4
     words: tuple[str, ...] | None = None
     plain_text: bool = False
+    zoom: tuple[float, float] = (1.0, 1.0)
 
 
 def make_scene(rng: Generator, kind: SceneKind = SceneKind()) -> Scene:
     """Things and sign do not touch; no two things have the same name. ``plain_text``: words of the list and numbers, no random strings."""
-    sign = _make_sign(rng, kind) if rng.random() < kind.sign_share else None
+    smallest, largest = kind.zoom
+    zoom = float(rng.uniform(smallest, largest)) if smallest < largest else smallest
+    sign = _make_sign(rng, kind, zoom) if rng.random() < kind.sign_share else None
     taken = [sign.box] if sign else []
     count = kind.things
     if count is None:
         count = int(rng.integers(0 if sign else 1, 3 if sign else kind.most_things + 1))
     things: list[Thing] = []
     for _ in range(count):
-        thing = _place_thing(rng, things, taken)
+        thing = _place_thing(rng, things, taken, zoom)
         if thing is not None:
             things.append(thing)
             taken.append(thing.box)
@@ -144,7 +150,7 @@ def place_polygon(shape: str, width: float, height: float, turn: float) -> Polyg
     return turned
 
 
-def _place_thing(rng: Generator, things: list[Thing], taken: list[Corners]) -> Thing | None:
+def _place_thing(rng: Generator, things: list[Thing], taken: list[Corners], zoom: float) -> Thing | None:
     names = {thing.name for thing in things}
     for attempt in range(40):
         shape, colour = SHAPES[rng.integers(len(SHAPES))], tuple(COLOURS)[rng.integers(len(COLOURS))]
@@ -152,7 +158,7 @@ def _place_thing(rng: Generator, things: list[Thing], taken: list[Corners]) -> T
             shape = things[rng.integers(len(things))].shape
         if f"{colour} {shape}" in names:
             continue
-        side = rng.uniform(0.16, 0.46) * (1.0 if attempt < 15 else 0.6)
+        side = zoom * rng.uniform(0.16, 0.46) * (1.0 if attempt < 15 else 0.6)
         stretch = math.exp(rng.uniform(-0.2, 0.2))
         polygon = place_polygon(shape, side * stretch, side / stretch, rng.uniform(-0.4, 0.4))
         low, high = polygon.min(axis=0), polygon.max(axis=0)
@@ -170,14 +176,14 @@ def _apart(one: Corners, other: Corners) -> bool:
     return one[3] + GAP < other[1] or other[3] + GAP < one[1] or one[2] + GAP < other[0] or other[2] + GAP < one[0]
 
 
-def _make_sign(rng: Generator, kind: SceneKind) -> Sign:
+def _make_sign(rng: Generator, kind: SceneKind, zoom: float) -> Sign:
     text = _sign_text(rng, kind)
-    size = rng.uniform(0.16, 0.23)
+    size = zoom * rng.uniform(0.16, 0.23)
     width, height = text_extent(text, size)
     if width > 0.86:
         size *= 0.86 / width
         width, height = text_extent(text, size)
-    width, height = width + rng.uniform(0.04, 0.10), height + rng.uniform(0.04, 0.10)
+    width, height = width + zoom * rng.uniform(0.04, 0.10), height + zoom * rng.uniform(0.04, 0.10)
     x_min, y_min = rng.uniform(0.01, 0.99 - width), rng.uniform(0.01, 0.99 - height)
     dark = rng.random() < 0.3
     card = rng.integers(15, 75, 3) if dark else rng.integers(205, 256, 3)

@@ -1,29 +1,35 @@
-"""``python -m service.demo.train``: makes the embedded model from nothing, on a CPU. Killed and started again, it goes on."""
+"""``python -m service.demo.train``: makes the embedded model from nothing, on a CPU; with ``--side 448`` the finer one from that.
+
+Killed and started again, it goes on.
+"""
 
 import argparse
 import json
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.multiprocessing as processes_of
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
+from transformers import PaliGemmaForConditionalGeneration
 
 from service.demo.codec import CodecPlan, MaskCodec, codec_quality, train_codec
 from service.demo.export import export
 from service.demo.lessons import Teacher
-from service.demo.network import build_network
+from service.demo.network import SIDE, build_network, with_finer_grid
 from service.demo.objective import MEASURES, Objective, neighbours
 from service.demo.optimiser import Rates, SharedOptimiser, Together
 from service.demo.pages import PACKED, UNPACKED, Layout
-from service.demo.pool import make_pool, open_pool
+from service.demo.pool import Canvas, make_pool, open_pool
 from service.demo.tokenizer import build_tokenizer
 
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
 LOG_EVERY = 50
 SAVE_EVERY = 500
 WARM_UP = 100
@@ -58,10 +64,12 @@ class PhasePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that decides what comes out, besides the machine's rounding."""
+    """All that decides what comes out, besides the machine's rounding. ``start``: the checkpoint to go on from; None: from nothing."""
 
     work: Path
     out: Path
+    start: Path | None
+    canvas: Canvas
     processes: int
     scenes: int
     seed: int
@@ -82,11 +90,20 @@ def phases(see: int, joint: int, unpacked: int, refine: int) -> tuple[PhasePlan,
     )
 
 
+def finer_phases(see: int, joint: int, unpacked: int) -> tuple[PhasePlan, ...]:
+    """As ``phases``, from a model that knows all of it at another size."""
+    return (
+        PhasePlan("see", see, PACKED, Rates(3e-3, 1.2e-3), cooling=0.5, low=0.1, text=False),
+        PhasePlan("joint", joint, PACKED, Rates(3e-3, 1.2e-3), cooling=0.7, low=0.05, spread=(3.0, 0.5)),
+        PhasePlan("unpacked", unpacked, UNPACKED, Rates(1.2e-3, 4e-4), cooling=1.0, low=0.02, spread=(0.5, 0.4), absent_share=0.25),
+    )
+
+
 def train(plan: Plan) -> None:
     """Every phase that is not done yet, then the checkpoint."""
     plan.work.mkdir(parents=True, exist_ok=True)
     codec = _codec(plan)
-    make_pool(plan.work / "pool", plan.scenes, plan.seed, codec, plan.processes)
+    make_pool(plan.work / "pool", plan.canvas, plan.scenes, plan.seed, codec, plan.processes)
     tokenizer = build_tokenizer()
     for phase in plan.phases:
         if not (plan.work / f"{phase.name}.done.pt").exists():
@@ -104,7 +121,8 @@ def _codec(plan: Plan) -> MaskCodec:
         return codec.eval()
     torch.set_num_threads(plan.processes)
     began = time.monotonic()
-    codec = train_codec(plan.codec, plan.seed)
+    known = load_file(plan.start / "mask_decoder.safetensors") if plan.start else None
+    codec = train_codec(plan.codec, plan.seed, known)
     _log(plan, {"phase": "codec", "seconds": round(time.monotonic() - began), **codec_quality(codec)})
     torch.save(codec.state_dict(), saved)
     return codec
@@ -112,7 +130,10 @@ def _codec(plan: Plan) -> MaskCodec:
 
 def _objective(plan: Plan, tokenizer: Any) -> Objective:
     first_location, first_code = (int(tokenizer.convert_tokens_to_ids(token)) for token in ("<loc0000>", "<seg000>"))
-    return Objective(build_network(tokenizer, plan.seed), first_location, first_code)
+    if plan.start is None:
+        return Objective(build_network(tokenizer, plan.seed), first_location, first_code)
+    known = PaliGemmaForConditionalGeneration.from_pretrained(plan.start, dtype=torch.float32)
+    return Objective(with_finer_grid(known, plan.canvas.side), first_location, first_code)
 
 
 def _run_phase(plan: Plan, phase: PhasePlan) -> None:
@@ -226,7 +247,8 @@ def _record(plan: Plan, codec: MaskCodec) -> dict[str, Any]:
         for phase in plan.phases
     }
     return {
-        "command": "python -m service.demo.train",
+        "command": f"python -m service.demo.train --side {plan.canvas.side}",
+        "start": plan.start.name if plan.start else None,
         "seed": plan.seed,
         "scenes": plan.scenes,
         "processes": plan.processes,
@@ -238,29 +260,56 @@ def _record(plan: Plan, codec: MaskCodec) -> dict[str, Any]:
     }
 
 
+def base_plan(work: Path) -> Plan:
+    """shapes-224, from nothing."""
+    return Plan(
+        work=work / "224",
+        out=CHECKPOINTS / "shapes-224",
+        start=None,
+        canvas=Canvas(),
+        processes=3,
+        scenes=45_000,
+        seed=0,
+        codec=CodecPlan(),
+        phases=phases(see=4_000, joint=5_500, unpacked=2_400, refine=600),
+    )
+
+
+def finer_plan(work: Path) -> Plan:
+    """shapes-448, from shapes-224: 256 patches, and things and letters down to half the size."""
+    return Plan(
+        work=work / "448",
+        out=CHECKPOINTS / "shapes-448",
+        start=CHECKPOINTS / "shapes-224",
+        canvas=Canvas(448, zoom=(0.4, 1.0), averaged=True),
+        processes=3,
+        scenes=16_000,
+        seed=448,
+        codec=CodecPlan(),
+        phases=finer_phases(see=1_500, joint=2_600, unpacked=800),
+    )
+
+
+PLANS = {224: base_plan, 448: finer_plan}
+
+
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Train the embedded model from nothing, on a CPU.")
-    parser.add_argument("--work-dir", type=Path, default=Path("build/demo"), help="drawn scenes, saves and the log (7 GB)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "checkpoints" / "shapes-224")
-    parser.add_argument("--processes", type=int, default=3)
-    parser.add_argument("--scenes", type=int, default=45_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--see-steps", type=int, default=4_000)
-    parser.add_argument("--joint-steps", type=int, default=5_500)
-    parser.add_argument("--unpacked-steps", type=int, default=2_400)
-    parser.add_argument("--refine-steps", type=int, default=600)
-    asked = parser.parse_args()
-    plan = Plan(
-        work=asked.work_dir,
-        out=asked.out,
-        processes=asked.processes,
-        scenes=asked.scenes,
-        seed=asked.seed,
-        codec=CodecPlan(),
-        phases=phases(asked.see_steps, asked.joint_steps, asked.unpacked_steps, asked.refine_steps),
+    parser = argparse.ArgumentParser(description="Train the embedded models, on a CPU.")
+    parser.add_argument("--side", type=int, choices=list(PLANS), default=SIDE, help="which one, by the side of its pictures")
+    parser.add_argument(
+        "--work-dir", type=Path, default=Path("build/demo"), help="drawn scenes, saves and the log (7 GB for 224, 10 for 448)"
     )
-    train(plan)
+    parser.add_argument("--out", type=Path, help="where the checkpoint goes; without it, where the service finds it")
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--scenes", type=int)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--steps", nargs="*", default=[], metavar="PHASE=STEPS", help="other lengths of phases: see=4000")
+    asked = parser.parse_args()
+    plan = PLANS[asked.side](asked.work_dir)
+    given = {name: value for name in ("out", "processes", "scenes", "seed") if (value := getattr(asked, name)) is not None}
+    steps = {name: int(count) for name, count in (each.split("=") for each in asked.steps)}
+    train(replace(plan, **given, phases=tuple(replace(each, steps=steps.get(each.name, each.steps)) for each in plan.phases)))
 
 
 if __name__ == "__main__":

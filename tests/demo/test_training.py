@@ -19,8 +19,8 @@ from service.demo.codec import CodecPlan, MaskCodec
 from service.demo.lessons import Teacher
 from service.demo.objective import Objective, neighbours
 from service.demo.optimiser import Muon
-from service.demo.pages import PACKED, PATCHES, UNPACKED, Batch, Layout, Pointers
-from service.demo.pool import Pool, make_pool, open_pool
+from service.demo.pages import PACKED, UNPACKED, Batch, Layout, Pointers
+from service.demo.pool import Canvas, Pool, make_pool, open_pool
 from service.demo.scenes import COLOURS, SHAPES, draw_scene
 from service.demo.tokenizer import build_tokenizer
 
@@ -43,7 +43,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     codec = MaskCodec().eval()
     torch.save(codec.state_dict(), folder / "codec.pt")
-    make_pool(folder / "pool", SCENES, 0, codec, 1)
+    make_pool(folder / "pool", Canvas(), SCENES, 0, codec, 1)
     return folder
 
 
@@ -74,17 +74,18 @@ def test_the_unpacked_forward_is_the_models_own(pool: Pool, tokenizer: PreTraine
         features = objective.network.model.multi_modal_projector(seen)[batch.picture]
         hidden, _ = objective._decode(features, batch, packed=False)
         ours = F.linear(hidden, objective.network.model.language_model.embed_tokens.weight)
+        patches = features.shape[1]
         pixels = (batch.pictures.float() / 127.5 - 1).permute(0, 3, 1, 2)
         for row in range(4):
             length = int((batch.pair[row] >= 0).sum())
-            image_ids = torch.full((PATCHES,), objective.network.config.image_token_index)
+            image_ids = torch.full((patches,), objective.network.config.image_token_index)
             ids = torch.cat([image_ids, batch.tokens[row, :length]])[None]
-            types = torch.cat([torch.zeros(PATCHES, dtype=torch.long), batch.answer[row, :length]])[None]
+            types = torch.cat([torch.zeros(patches, dtype=torch.long), batch.answer[row, :length]])[None]
             picture = pixels[batch.picture[row]][None]
             theirs = objective.network(
                 input_ids=ids, attention_mask=torch.ones_like(ids), token_type_ids=types, pixel_values=picture, labels=ids
             ).logits
-            torch.testing.assert_close(ours[row, :length], theirs[0, PATCHES:], atol=2e-4, rtol=1e-3)
+            torch.testing.assert_close(ours[row, :length], theirs[0, patches:], atol=2e-4, rtol=1e-3)
 
 
 def test_pairs_of_a_packed_row_do_not_see_one_another(pool: Pool, tokenizer: PreTrainedTokenizerFast, objective: Objective) -> None:
@@ -183,7 +184,9 @@ def tiny_plan(work: Path, out: Path) -> train.Plan:
     phases = train.phases(see=4, joint=6, unpacked=2, refine=1)
     shapes = (small, small, unpacked, unpacked)
     cut = tuple(replace(phase, layout=layout) for phase, layout in zip(phases, shapes, strict=True))
-    return train.Plan(work=work, out=out, processes=1, scenes=SCENES, seed=0, codec=CodecPlan(), phases=cut)
+    return train.Plan(
+        work=work, out=out, start=None, canvas=Canvas(), processes=1, scenes=SCENES, seed=0, codec=CodecPlan(steps=2), phases=cut
+    )
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
