@@ -125,7 +125,7 @@ def generations(size: Size, side: int, count: int) -> list[Generation]:
     noise = np.random.default_rng(3)
     words = (2, *range(100, 100 + PROMPT_TOKENS - 2), 108)
     pictures = [Picture(noise.integers(0, 256, (side, side, 3), dtype=np.uint8), (side, side)) for _ in range(count)]
-    return [Generation(Prompt(picture, words), ANSWER_TOKENS) for picture in pictures]
+    return [Generation(Prompt((picture,), words), ANSWER_TOKENS) for picture in pictures]
 
 
 def measure_steps(size: Size, side: int, runner: PaliGemmaRunner, reached: tuple[float, float]) -> list[tuple[str, str]]:
@@ -133,11 +133,11 @@ def measure_steps(size: Size, side: int, runner: PaliGemmaRunner, reached: tuple
     tokens = runner.image_tokens + PROMPT_TOKENS
     count = max(1, min(size.prefill_tokens // tokens, runner.slots))
     wanted = generations(size, side, count)
-    pixels = [each.prompt.picture.pixels for each in wanted]
+    pictures = [each.prompt.pictures[0] for each in wanted]
 
     def whole() -> None:
-        for each, features in zip(wanted, runner.encode(pixels), strict=True):
-            each.prompt.picture.features = features
+        for each, features in zip(wanted, runner.encode(pictures), strict=True):
+            each.prompt.pictures[0].features = features
         runner.prefill(wanted, 0)
 
     parts = [count * operations(size, tokens) / reached[0] / each for each in seconds(whole, size)]
@@ -185,7 +185,7 @@ def generate(model: PaliGemmaForConditionalGeneration, size: Size, side: int, wa
     for start in range(0, len(wanted), 16):
         batch = wanted[start : start + 16]
         ids = torch.tensor([[model.config.image_token_id] * images + list(each.prompt.tokens) for each in batch], device=size.device)
-        pixels = torch.from_numpy(np.stack([np.asarray(each.prompt.picture.pixels) for each in batch])).to(size.device)
+        pixels = torch.from_numpy(np.stack([np.asarray(each.prompt.pictures[0].pixels) for each in batch])).to(size.device)
         model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), token_type_ids=torch.zeros_like(ids),
             pixel_values=(pixels.movedim(-1, 1) / 127.5 - 1).to(size.dtype), max_new_tokens=ANSWER_TOKENS, do_sample=False,

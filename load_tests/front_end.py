@@ -41,7 +41,7 @@ from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.grpc.generated import paligemma_pb2_grpc
 from service.transports.grpc.server import GrpcServer, Limits
 from service.transports.rest.application import create_application
-from tests.fakes import LEXICON, CountingRunner, FakeModel, generation
+from tests.fakes import LEXICON, CountingRunner, FakeModel, generation, shelf
 
 ROUNDS, REQUESTS, CALLERS, LIVE = 5, 2000, 32, 32
 TOKENS = 500
@@ -70,7 +70,7 @@ class Service:
         engine.load(lambda threads: model.runner)
         description = ModelDescription("fake", 224, "float32", "cpu", "warm", (), (), 1024, "fake", 0)
         pictures = VisionCache("fake", 0, 1, self.metrics)
-        instance = Instance(description, model, engine, pictures, LEXICON)
+        instance = Instance(description, model, engine, pictures, LEXICON, shelf())
 
         async def load() -> Instance:
             return instance
@@ -96,6 +96,14 @@ class Service:
     async def unload(self, name: str) -> ModelDescription:
         """See ``ports.Service``."""
         return self.model(name)
+
+    async def load_adapter(self, name: str, adapter: str, source: str, revision: str | None) -> ModelDescription:
+        """Not asked for here."""
+        raise NotImplementedError
+
+    async def unload_adapter(self, name: str, adapter: str) -> ModelDescription:
+        """Not asked for here."""
+        raise NotImplementedError
 
     async def fetch_image(self, url: str) -> bytes:
         """See ``ports.Service``."""

@@ -39,8 +39,8 @@ def main() -> None:
     facts = RunnerFacts(runner.slots, runner.feature_bytes, runner.end_tokens, runner.vocabulary_size)
     grammar = segment_grammar(NAMES, model.lexicon(facts))
     picture = model.picture(blank_picture())
-    picture.features = runner.encode([picture.pixels])[0]
-    prompt = Prompt(picture, model.tokens("segment " + " ; ".join(NAMES), False))
+    picture.features = runner.encode([picture])[0]
+    prompt = Prompt((picture,), model.tokens("segment " + " ; ".join(NAMES), False))
     rows, figures = [], {}
     for count in ROWS:
         free, bound = [Generation(prompt, 128)] * count, [Generation(prompt, 128, grammar=grammar)] * count

@@ -60,12 +60,12 @@ def operations() -> list[tuple[str, ...]]:
     model = PaliGemma(open_checkpoint(Source(demo_settings().source, device="cpu")), ServingOptions(ROWS), ImageReader(ImageLimits()))
     runner = model.make_runner(lambda: 1)
     tokens = model.tokens("detect purple star ; green square", False)
-    wanted = [Generation(Prompt(model.picture(blank_picture()), tokens), 64) for _ in range(ROWS)]
-    pixels = [each.prompt.picture.pixels for each in wanted]
-    for each, features in zip(wanted, runner.encode(pixels), strict=True):
-        each.prompt.picture.features = features
+    wanted = [Generation(Prompt((model.picture(blank_picture()),), tokens), 64) for _ in range(ROWS)]
+    pictures = [each.prompt.pictures[0] for each in wanted]
+    for each, features in zip(wanted, runner.encode(pictures), strict=True):
+        each.prompt.pictures[0].features = features
     return [
-        _step("vision", lambda: runner.encode(pixels)),
+        _step("vision", lambda: runner.encode(pictures)),
         _step("prefill", lambda: runner.prefill(wanted, 0)),
         _step("decode", lambda: _decode(runner, wanted)),
     ]

@@ -10,7 +10,7 @@ from service.drawing import draw
 from service.errors import OperatorError
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.tasks.tasks import Options
+from service.tasks.asks import Options
 from service.transports.responses import generate_response
 from service.wiring import PaliServe
 

@@ -18,6 +18,9 @@ from service.engine.workers import Workers
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance
 from service.instances.keeper import State
+from service.instances.shelf import AdapterShelf
+from service.model.adapters import AdapterError, adapter_folder, read_adapter
+from service.model.hub import HUB_ID
 from service.model.images import ImageReader
 from service.model.loading import CheckpointError, open_checkpoint
 from service.model.paligemma import PaliGemma, ServingOptions
@@ -26,7 +29,7 @@ from service.observability import logs
 from service.observability.metrics import Metrics
 from service.planning import Planned, check_memory, demo_settings, planned, source
 from service.settings import InstanceSettings, Settings
-from service.tasks.tasks import ALL_TASKS
+from service.tasks.asks import ALL_TASKS
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,9 @@ class Builder:
             max_tokens=wanted.max_tokens,
             sliding_window=SlidingWindow(wanted.sliding_window),
             compile=wanted.compile,
+            adapters=wanted.adapter_places,
+            adapter_rank=wanted.max_adapter_rank,
+            images=wanted.max_images,
         )
         model = PaliGemma(checkpoint, options, self._images)
         _check_resolution(wanted, model.resolution)
@@ -68,7 +74,9 @@ class Builder:
         picture_bytes = facts.feature_bytes * device.copies + 3 * model.resolution**2
         pictures = VisionCache(name, wanted.vision_cache_bytes, picture_bytes, self._metrics)
         logger.info("%s is loaded: %s, %s, %s (%.1f s)", name, description.source, one.dtype, one.device, time.monotonic() - began)
-        return Instance(description, model, engine, pictures, model.lexicon(facts))
+        put, clear = partial(_adopt, device, name, description.source), partial(device.abandon, name)
+        shelf = AdapterShelf(name, wanted.adapter_places, put, clear)
+        return Instance(description, model, engine, pictures, model.lexicon(facts), shelf, wanted.prompt_style, wanted.max_images)
 
 
 def _description(one: Planned) -> ModelDescription:
@@ -91,6 +99,17 @@ def _description(one: Planned) -> ModelDescription:
         source=Path(wanted.source).name if Path(wanted.source).is_dir() else wanted.source,
         created=int(time.time()),
     )
+
+
+def _adopt(device: Device, instance: str, base: str, place: int, source: str, revision: str | None) -> bool:
+    """Put an adapter to its place; whether it changes how pictures are seen. Errors: AdapterError, OperatorError."""
+    folder = adapter_folder(source, revision)
+    adapter = read_adapter(folder)
+    meant = adapter.base.rstrip("/").rpartition("/")[2]
+    if HUB_ID.fullmatch(base) and meant and meant != base.rpartition("/")[2]:
+        raise AdapterError(f"{source}: it was trained on {adapter.base}, and {instance} is {base}: another base.")
+    device.adopt(instance, place, str(folder))
+    return adapter.sees
 
 
 def _check_resolution(wanted: InstanceSettings, found: int) -> None:

@@ -206,6 +206,9 @@ def _shape(wanted: InstanceSettings, device: str, dtype: str, count: int) -> Sha
         prefill_tokens=policy.prefill_tokens,
         cache_bytes=wanted.vision_cache_bytes,
         copies=count,
+        images=wanted.max_images,
+        adapters=wanted.adapter_places,
+        adapter_rank=wanted.max_adapter_rank,
     )
 
 

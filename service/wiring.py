@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from service.building import Builder, blank_picture
-from service.errors import Draining, ModelNotReady, OperatorError
+from service.errors import Draining, InvalidRequest, ModelNotReady, OperatorError
 from service.fetching import FetchLimits, ImageFetcher
 from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
@@ -118,6 +118,18 @@ class PaliServe:
         await keeper.cool()
         return keeper.description
 
+    async def load_adapter(self, name: str, adapter: str, source: str, revision: str | None) -> ModelDescription:
+        """Let requests to an instance ask for an adapter. Errors: ModelNotFound, ModelNotReady, InvalidRequest."""
+        keeper = self._catalogue.named(name)
+        await keeper.load_adapter(adapter, source, revision)
+        return keeper.description
+
+    async def unload_adapter(self, name: str, adapter: str) -> ModelDescription:
+        """Give an adapter back, once its requests have ended. Errors: ModelNotFound, ModelNotReady, AdapterNotFound."""
+        keeper = self._catalogue.named(name)
+        await keeper.unload_adapter(adapter)
+        return keeper.description
+
     async def fetch_image(self, url: str) -> bytes:
         """See ``ImageFetcher``."""
         return await self._fetcher.fetch(url)
@@ -147,7 +159,12 @@ class PaliServe:
             self._loaded[name] = instance
             began = time.monotonic()
             try:
+                for adapter in self._builder.planned[name].wanted.adapters:
+                    await instance.adapters.load(adapter.name, adapter.source, adapter.revision)
                 await warm_up(instance, blank_picture(), self._workers)
+            except InvalidRequest as error:
+                await self._unload(instance)
+                raise OperatorError(f"{name}: {error.message}") from None
             except BaseException:
                 await self._unload(instance)
                 raise

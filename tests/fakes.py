@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from service.engine.generation import Generation, Picture, Prompt
 from service.engine.lexicon import Lexicon
 from service.engine.runner import Sampled, Vocabulary
+from service.errors import OperatorError
+from service.instances.shelf import AdapterShelf
 
 END = 1
 
@@ -19,7 +21,39 @@ def expected_tokens(generation: Generation) -> tuple[int, ...]:
     return tuple(last + 1 + step for step in range(min(first, generation.max_tokens)))
 
 
-class CountingRunner:
+class AdapterLog:
+    """The part of a runner that knows adapters: it keeps what it was told. A folder that is called "bad" fits no model."""
+
+    def __init__(self) -> None:
+        self.adapters: dict[int, object] = {}
+
+    def read_adapter(self, folder: str) -> object:
+        """See ``ModelRunner``."""
+        if folder == "bad":
+            raise OperatorError("bad: made for another base.")
+        return folder
+
+    def adopt(self, place: int, adapter: object) -> None:
+        """See ``ModelRunner``."""
+        self.adapters[place] = adapter
+
+    def abandon(self, place: int) -> None:
+        """See ``ModelRunner``."""
+        self.adapters.pop(place, None)
+
+
+def shelf(places: int = 0) -> AdapterShelf:
+    """Takes any adapter but those called "bad"; those with "eyes" in their source change how pictures are seen."""
+
+    def put(place: int, source: str, revision: str | None) -> bool:
+        if source == "bad":
+            raise OperatorError("bad: made for another base.")
+        return "eyes" in source
+
+    return AdapterShelf("fake", places, put, lambda place: None)
+
+
+class CountingRunner(AdapterLog):
     """Counts on from each prompt's last token; the prompt's first token says how many tokens come before the end.
 
     ``log`` holds what was asked of it. Clear ``gate`` to hold every step until it is set again; ``before_step`` is called in each step
@@ -27,6 +61,7 @@ class CountingRunner:
     """
 
     def __init__(self, slots: int = 4, image_tokens: int = 4) -> None:
+        super().__init__()
         self.slots = slots
         self.image_tokens = image_tokens
         self.feature_bytes = 1000
@@ -40,15 +75,15 @@ class CountingRunner:
         self._rows: list[Generation | None] = [None] * slots
         self._written = [0] * slots
 
-    def encode(self, pixels: Sequence[object]) -> list[object]:
+    def encode(self, pictures: Sequence[Picture]) -> list[object]:
         """Features tell the pixels they were made of."""
-        self.log.append(("encode", len(pixels)))
-        return [("features", each) for each in pixels]
+        self.log.append(("encode", len(pictures)))
+        return [("features", each.pixels) for each in pictures]
 
     def prefill(self, generations: Sequence[Generation], first_slot: int) -> Sampled:
         """See ``ModelRunner``."""
         self._enter("prefill", generations)
-        if any(generation.prompt.picture.features is None for generation in generations):
+        if any(picture.features is None for generation in generations for picture in generation.prompt.pictures):
             raise AssertionError("a picture was not encoded before the prefill")
         self.log.append(("prefill", len(generations), first_slot))
         for slot, generation in enumerate(generations, start=first_slot):
@@ -99,7 +134,7 @@ class FakeModel:
         self.max_tokens = 1024
         self.paints_masks = True
 
-    def picture(self, image: bytes) -> Picture:
+    def picture(self, image: bytes, outline: tuple[float, float, float, float] | None = None) -> Picture:
         """The pixels are the bytes themselves."""
         return Picture(image, (64, 48))
 
@@ -116,7 +151,7 @@ class FakeModel:
 
 def generation(answer: int, last: int = 100, max_tokens: int = 1000, deadline: float | None = None) -> Generation:
     """A generation that the fake answers with ``answer`` tokens, counting on from ``last``."""
-    return Generation(Prompt(Picture(f"pixels of {last}", (64, 48)), (answer, last)), max_tokens, deadline=deadline)
+    return Generation(Prompt((Picture(f"pixels of {last}", (64, 48)),), (answer, last)), max_tokens, deadline=deadline)
 
 
 class SilentObserver:

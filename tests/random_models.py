@@ -73,7 +73,7 @@ def random_generations(count: int, seed: int, longest_prompt: int = 24, most_tok
     generations = []
     for index in range(count):
         words = [chance.randrange(100, VOCABULARY - 10) for _ in range(chance.randint(0, longest_prompt - 2))]
-        prompt = Prompt(Picture(pictures[index % len(pictures)], (SIDE, SIDE)), (2, *words, 50))
+        prompt = Prompt((Picture(pictures[index % len(pictures)], (SIDE, SIDE)),), (2, *words, 50))
         generations.append(Generation(prompt, max_tokens=chance.randint(1, most_tokens)))
     return generations
 
@@ -97,7 +97,7 @@ def reference(model: PaliGemmaForConditionalGeneration, generation: Generation, 
     image = model.config.image_token_id
     side = model.config.vision_config
     count = (side.image_size // side.patch_size) ** 2
-    pixels = torch.from_numpy(np.asarray(generation.prompt.picture.pixels))
+    pixels = torch.from_numpy(np.asarray(generation.prompt.pictures[0].pixels))
     ids = torch.tensor([[image] * count + list(generation.prompt.tokens)])
     output = model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), token_type_ids=torch.zeros_like(ids),

@@ -12,7 +12,7 @@ from service.errors import ModelNotReady, OperatorError
 from service.observability.metrics import Metrics
 from service.planning import planned
 from service.settings import InstanceSettings, Settings
-from service.tasks.tasks import Options
+from service.tasks.asks import Options
 from service.wiring import PaliServe
 
 DEMO = Path(service.demo.__file__).parent

@@ -59,7 +59,10 @@ MakeRunner = Callable[[Callable[[], int]], ModelRunner]
 
 
 class Device(Protocol):
-    """Runs the generations of all its instances. ``load``, ``unload`` and ``stop`` block; the rest is quick and safe from any thread."""
+    """Runs the generations of all its instances.
+
+    ``submit``, ``cancel`` and ``is_alive`` are quick, and safe from any thread; the rest blocks.
+    """
 
     copies: int
     """How often an instance's features may be held at once."""
@@ -82,6 +85,14 @@ class Device(Protocol):
 
     def unload(self, instance: str) -> None:
         """Give back what an instance takes. Nothing of it may be waiting or running."""
+        ...
+
+    def adopt(self, instance: str, place: int, folder: str) -> None:
+        """Put an adapter to a place of an instance's, counted from 1. Errors: OperatorError where it does not fit the model."""
+        ...
+
+    def abandon(self, instance: str, place: int) -> None:
+        """Empty a place. No generation that asks for it may be waiting or running."""
         ...
 
     def submit(self, instance: str, submission: Submission) -> None:

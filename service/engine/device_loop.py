@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
@@ -81,14 +82,37 @@ class DeviceLoop:
 
     def unload(self, instance: str) -> None:
         """See ``Device``. The device must have been started."""
-        done = threading.Event()
+        self._between_steps(lambda: self._lanes.pop(instance, None))
 
-        def drop() -> None:
-            self._lanes.pop(instance, None)
-            done.set()
+    def adopt(self, instance: str, place: int, folder: str) -> None:
+        """See ``Device``. Reads in the calling thread; the device must have been started."""
+        # Loading may have put the lane into the mailbox only a moment ago.
+        runners: list[ModelRunner] = []
+        self._between_steps(lambda: runners.append(self._lanes[instance].runner))
+        adapter = runners[0].read_adapter(folder)
+        self._between_steps(lambda: runners[0].adopt(place, adapter))
 
-        self._mailbox.put(drop)
-        done.wait()
+    def abandon(self, instance: str, place: int) -> None:
+        """See ``Device``. The device must have been started."""
+
+        def empty() -> None:
+            if instance in self._lanes:
+                self._lanes[instance].runner.abandon(place)
+
+        self._between_steps(empty)
+
+    def _between_steps(self, work: Callable[[], object]) -> None:
+        """Have it done by the device's thread, and wait for that. Errors: those of ``work``."""
+        done: Future[object] = Future()
+
+        def do() -> None:
+            try:
+                done.set_result(work())
+            except Exception as error:
+                done.set_exception(error)
+
+        self._mailbox.put(do)
+        done.result()
 
     def submit(self, instance: str, submission: Submission) -> None:
         """See ``Device``."""
@@ -212,10 +236,11 @@ class DeviceLoop:
     def _prefill(self, lane: Lane, batch: Prefill) -> Sampled:
         """Encode each picture that nobody has encoded yet, once, and fill the slots."""
         began = self._clock()
-        raw = [request for request in batch.requests if request.generation.prompt.picture.features is None]
-        pictures = list({id(request.generation.prompt.picture): request.generation.prompt.picture for request in raw}.values())
+        raw = [request for request in batch.requests if any(each.features is None for each in request.generation.prompt.pictures)]
+        shown = [picture for request in raw for picture in request.generation.prompt.pictures if picture.features is None]
+        pictures = list({id(picture): picture for picture in shown}.values())
         if pictures:
-            features = lane.runner.encode([picture.pixels for picture in pictures])
+            features = lane.runner.encode(pictures)
             for picture, encoded in zip(pictures, features, strict=True):
                 picture.features, picture.pixels = encoded, None
             lane.report.batches.append(("vision", len(pictures)))

@@ -166,7 +166,8 @@ class Engine:
         else:
             self._count(waiting=-1)
         if isinstance(outcome, Generated):
-            ticket.generation.prompt.picture.answered = True
+            for picture in ticket.generation.prompt.pictures:
+                picture.answered = True
             self._pace.ran(now - (ticket.started or now))
         if ticket.future.done():
             return

@@ -29,7 +29,8 @@ class Picture:
 
     ``pixels`` and ``features`` belong to the runner; features are put here where the runner is.
     ``size`` is (width, height) of the picture as sent, after EXIF orientation. ``number`` is its device's name for it.
-    ``answered``: a generation about it has ended well.
+    ``answered``: a generation about it has ended well. ``adapter``: the place of the adapter it is seen with, where that one changes how
+    the model sees; 0: none.
     """
 
     pixels: object
@@ -37,13 +38,14 @@ class Picture:
     features: object = None
     number: int = 0
     answered: bool = False
+    adapter: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A picture and a prefix made ready for the model. ``tokens`` is the text after the image tokens: bos, prefix, newline."""
+    """Pictures and a prefix made ready for the model. ``tokens`` is the text after the image tokens: bos, prefix, newline."""
 
-    picture: Picture
+    pictures: tuple[Picture, ...]
     tokens: tuple[int, ...]
 
 
@@ -51,7 +53,7 @@ class Prompt:
 class Generation:
     """One prompt to be continued by at most ``max_tokens`` tokens, within ``grammar`` where there is one.
 
-    ``deadline`` is on the engine's clock, in seconds.
+    ``deadline`` is on the engine's clock, in seconds. ``adapter`` is its place in the runner's table; 0: none.
     """
 
     prompt: Prompt
@@ -59,6 +61,7 @@ class Generation:
     sampling: Sampling = GREEDY
     grammar: Grammar | None = None
     deadline: float | None = None
+    adapter: int = 0
 
 
 class FinishReason(StrEnum):

@@ -32,8 +32,8 @@ class ModelRunner(Protocol):
     vocabulary_size: int
     end_tokens: frozenset[int]
 
-    def encode(self, pixels: Sequence[object]) -> Sequence[object]:
-        """Run the vision tower over a batch of pictures' pixels; the features of each, ``feature_bytes`` large."""
+    def encode(self, pictures: Sequence[Picture]) -> Sequence[object]:
+        """Run the vision tower over a batch of pictures; the features of each, ``feature_bytes`` large."""
         ...
 
     def prefill(self, generations: Sequence[Generation], first_slot: int) -> Sampled:
@@ -46,6 +46,18 @@ class ModelRunner(Protocol):
 
     def move(self, source: int, target: int) -> None:
         """Let the row at ``source`` stand at ``target``; what was there is gone."""
+        ...
+
+    def read_adapter(self, folder: str) -> object:
+        """An adapter that fits this model, for ``adopt``. On any thread. Errors: OperatorError."""
+        ...
+
+    def adopt(self, place: int, adapter: object) -> None:
+        """Let rows that ask for ``place``, counted from 1, have an adapter. No row does yet."""
+        ...
+
+    def abandon(self, place: int) -> None:
+        """Empty a place. No row asks for it any more."""
         ...
 
 
@@ -76,8 +88,11 @@ class LoadedModel(Protocol):
     max_tokens: int
     paints_masks: bool
 
-    def picture(self, image: bytes) -> Picture:
-        """Decode and resize an image. Slow: meant for a worker thread. Errors: InvalidImage, ImageTooLarge."""
+    def picture(self, image: bytes, outline: tuple[float, float, float, float] | None = None) -> Picture:
+        """Decode and resize an image. ``outline``: a box (y_min, x_min, y_max, x_max), in parts of its sides, to draw into it.
+
+        Slow: meant for a worker thread. Errors: InvalidImage, ImageTooLarge.
+        """
         ...
 
     def tokens(self, prefix: str, locations_allowed: bool) -> tuple[int, ...]:

@@ -139,7 +139,8 @@ class Scheduler:
         return tokens + self._image_tokens >= self._prefill_tokens
 
     def _tokens(self, request: Request) -> int:
-        return self._image_tokens + len(request.generation.prompt.tokens)
+        prompt = request.generation.prompt
+        return self._image_tokens * len(prompt.pictures) + len(prompt.tokens)
 
     def _admit(self) -> list[Request]:
         requests: list[Request] = []
@@ -152,7 +153,7 @@ class Scheduler:
             request.phase = Phase.RUNNING
             requests.append(request)
         # Prompts of one length side by side are attended to in one piece.
-        return sorted(requests, key=lambda request: len(request.generation.prompt.tokens))
+        return sorted(requests, key=self._tokens)
 
     @staticmethod
     def _end(request: Request, outcome: Generated | GenerationFailed) -> None:

@@ -9,12 +9,15 @@ another one asked about. Turned off, a picture is still shared by those who hold
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from service.engine.generation import Picture
+
+_Key = tuple[bytes | int, Hashable]
+"""The digest of a file, or where nothing is kept the identity of its bytes; and the variant."""
 
 _HASHED_INLINE = 1 << 20
 """Bytes that take about a millisecond to hash; more are hashed in a thread."""
@@ -51,18 +54,21 @@ class VisionCache:
         self._most = limit // picture_bytes
         self._picture_bytes = picture_bytes
         self._observer = observer
-        self._kept: OrderedDict[bytes, Picture] = OrderedDict()
-        self._flights: dict[bytes | int, _Flight] = {}
+        self._kept: OrderedDict[_Key, Picture] = OrderedDict()
+        self._flights: dict[_Key, _Flight] = {}
 
     @asynccontextmanager
-    async def hold(self, image: bytes, make: Callable[[], Awaitable[Picture]]) -> AsyncIterator[Picture]:
-        """The picture of a file's bytes, made by ``make`` unless somebody has, or is just about to. Errors: those of ``make``."""
-        key = await _digest(image) if self._most else id(image)
-        kept = self._kept.get(key) if isinstance(key, bytes) else None
+    async def hold(self, image: bytes, make: Callable[[], Awaitable[Picture]], variant: Hashable = None) -> AsyncIterator[Picture]:
+        """The picture of a file's bytes, made by ``make`` unless somebody has, or is just about to. Errors: those of ``make``.
+
+        ``variant`` tells apart what is made of the same bytes in other ways.
+        """
+        key = (await _digest(image) if self._most else id(image), variant)
+        kept = self._kept.get(key)
         flight = self._flights.get(key)
         if self._most:
             self._observer.vision_cache_asked(self._instance, hit=kept is not None or flight is not None)
-        if isinstance(key, bytes) and kept is not None:
+        if kept is not None:
             self._kept.move_to_end(key)
             yield kept
             return
@@ -77,13 +83,13 @@ class VisionCache:
             if flight.passengers == 0:
                 self._land(key, flight)
 
-    def _land(self, key: bytes | int, flight: _Flight) -> None:
+    def _land(self, key: _Key, flight: _Flight) -> None:
         del self._flights[key]
         if not flight.making.done():
             flight.making.cancel()
         elif flight.making.cancelled() or flight.making.exception() is not None:
             return
-        elif isinstance(key, bytes) and flight.making.result().answered:
+        elif self._most and flight.making.result().answered:
             self._kept[key] = flight.making.result()
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)

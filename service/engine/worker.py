@@ -49,8 +49,32 @@ class Unloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopt:
+    """Put an adapter to a place of an instance's."""
+
+    instance: str
+    place: int
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Empty a place."""
+
+    instance: str
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An adapter has come or gone, or could not come."""
+
+    error: OperatorError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Submit:
-    """Queue a generation. Its picture comes without pixels where the worker has it already."""
+    """Queue a generation. Its pictures come without pixels where the worker has them already."""
 
     instance: str
     submission: Submission
@@ -84,8 +108,8 @@ class Reported:
     report: Report
 
 
-ToWorker = Load | Unload | Submit | Cancel | Forget | Stop
-FromWorker = Loaded | Unloaded | Reported
+ToWorker = Load | Unload | Adopt | Abandon | Submit | Cancel | Forget | Stop
+FromWorker = Loaded | Unloaded | Changed | Reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +175,13 @@ class _Worker:
                     self._loop.unload(message.instance)
                     thaw()
                     self._send(Unloaded(message.instance))
+                case Adopt():
+                    self._send(Changed(self._adopt(message)))
+                case Abandon():
+                    self._loop.abandon(message.instance, message.place)
+                    self._send(Changed())
                 case Submit():
-                    self._loop.submit(message.instance, self._with_picture(message.submission))
+                    self._loop.submit(message.instance, self._with_pictures(message.submission))
                 case Cancel():
                     self._loop.cancel(message.instance, message.number)
                 case Forget():
@@ -174,12 +203,21 @@ class _Worker:
             freeze()
             self._send(Loaded(instance, facts))
 
-    def _with_picture(self, submission: Submission) -> Submission:
-        """The same with this process's own picture, which may be encoded already."""
+    def _adopt(self, message: Adopt) -> OperatorError | None:
+        try:
+            self._loop.adopt(message.instance, message.place, message.folder)
+        except OperatorError as error:
+            return error
+        except Exception:
+            logger.exception("an adapter of %s cannot be loaded", message.instance)
+            return OperatorError(f"The adapter cannot be loaded on {message.instance}; the log says why.")
+        return None
+
+    def _with_pictures(self, submission: Submission) -> Submission:
+        """The same with this process's own pictures, which may be encoded already."""
         generation = submission.generation
-        sent = generation.prompt.picture
-        picture = self._pictures.setdefault(sent.number, sent)
-        return replace(submission, generation=replace(generation, prompt=replace(generation.prompt, picture=picture)))
+        pictures = tuple(self._pictures.setdefault(sent.number, sent) for sent in generation.prompt.pictures)
+        return replace(submission, generation=replace(generation, prompt=replace(generation.prompt, pictures=pictures)))
 
     def _send(self, message: FromWorker) -> None:
         with self._sending:

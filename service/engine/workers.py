@@ -12,37 +12,35 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from queue import SimpleQueue
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from service.engine.device import Deliver, MakeRunner, Report, RunnerFacts, Submission
 from service.engine.generation import Picture
-from service.engine.worker import Board, Cancel, Forget, FromWorker, Load, Loaded, Reported, Stop, Submit, ToWorker, Unload, Unloaded, work
+from service.engine.worker import (
+    Abandon,
+    Adopt,
+    Board,
+    Cancel,
+    Changed,
+    Forget,
+    FromWorker,
+    Load,
+    Reported,
+    Stop,
+    Submit,
+    Unload,
+    Unloaded,
+    work,
+)
+from service.engine.worker_link import WorkerLink
 from service.errors import GenerationFailed, OperatorError
 
 logger = logging.getLogger(__name__)
 
 AFFINITY = 2
 """A worker that has encoded a request's picture is preferred until it has so many requests more than the least busy one."""
-
-
-@dataclass(slots=True, eq=False)
-class _Worker:
-    """One process, seen from its parent."""
-
-    seat: int
-    process: BaseProcess
-    pipe: Connection
-    outbox: SimpleQueue[ToWorker | None] = field(default_factory=SimpleQueue)
-    loading: SimpleQueue[Loaded] = field(default_factory=SimpleQueue)
-    unloading: SimpleQueue[Unloaded] = field(default_factory=SimpleQueue)
-    running: set[tuple[str, int]] = field(default_factory=set)
-    pictures: set[int] = field(default_factory=set)
-    is_ready: bool = False
 
 
 class Workers:
@@ -65,6 +63,7 @@ class Workers:
         self._changing = threading.Lock()
         self._numbers = itertools.count(1)
         self._loads: dict[str, Load] = {}
+        self._adopted: dict[tuple[str, int], Adopt] = {}
         self._deliver: dict[str, Deliver] = {}
         self._stopping = False
         self._broken = False
@@ -109,7 +108,31 @@ class Workers:
         """See ``Device``."""
         with self._changing:
             self._loads.pop(instance, None)
+            self._adopted = {key: each for key, each in self._adopted.items() if each.instance != instance}
             self._drop(instance)
+
+    def adopt(self, instance: str, place: int, folder: str) -> None:
+        """See ``Device``. The workers read it side by side."""
+        message = Adopt(instance, place, folder)
+        with self._changing:
+            errors = [error for error in self._change(message) if error is not None]
+            if errors:
+                self._change(Abandon(instance, place))
+                raise errors[0]
+            self._adopted[instance, place] = message
+
+    def abandon(self, instance: str, place: int) -> None:
+        """See ``Device``."""
+        with self._changing:
+            self._adopted.pop((instance, place), None)
+            self._change(Abandon(instance, place))
+
+    def _change(self, message: Adopt | Abandon) -> list[OperatorError | None]:
+        """Tell every worker; what hindered each."""
+        workers = list(self._workers)
+        for worker in workers:
+            worker.outbox.put(message)
+        return [worker.changing.get().error for worker in workers]
 
     def _drop(self, instance: str) -> None:
         workers = list(self._workers)
@@ -120,20 +143,14 @@ class Workers:
 
     def submit(self, instance: str, submission: Submission) -> None:
         """See ``Device``."""
-        picture = submission.generation.prompt.picture
+        pictures = submission.generation.prompt.pictures
         with self._lock:
-            worker = self._choose(picture)
+            worker = self._choose(pictures)
             if worker is None:
                 self._fail([(instance, submission.number)])
                 return
             worker.running.add((instance, submission.number))
-            picture.number = picture.number or next(self._numbers)
-            if picture.number in worker.pictures:
-                submission = _without_pixels(submission)
-            else:
-                worker.pictures.add(picture.number)
-                weakref.finalize(picture, self._forget, worker, picture.number).atexit = False
-            worker.outbox.put(Submit(instance, submission))
+            worker.outbox.put(Submit(instance, self._as_sent(submission, worker)))
 
     def cancel(self, instance: str, number: int) -> None:
         """See ``Device``."""
@@ -141,47 +158,53 @@ class Workers:
             if (instance, number) in worker.running:
                 worker.outbox.put(Cancel(instance, number))
 
-    def _choose(self, picture: Picture) -> _Worker | None:
-        """The least busy worker, or one that knows the picture and is not much busier."""
+    def _as_sent(self, submission: Submission, worker: WorkerLink) -> Submission:
+        """The same with the pixels of those pictures only that the worker does not know yet."""
+        sent = []
+        for picture in submission.generation.prompt.pictures:
+            picture.number = picture.number or next(self._numbers)
+            if picture.number in worker.pictures:
+                sent.append(replace(picture, pixels=None))
+            else:
+                worker.pictures.add(picture.number)
+                weakref.finalize(picture, self._forget, worker, picture.number).atexit = False
+                sent.append(picture)
+        generation = submission.generation
+        return replace(submission, generation=replace(generation, prompt=replace(generation.prompt, pictures=tuple(sent))))
+
+    def _choose(self, pictures: Sequence[Picture]) -> WorkerLink | None:
+        """The least busy worker, or one that knows the pictures and is not much busier."""
         ready = [worker for worker in self._workers if worker.is_ready]
         if not ready:
             return None
         least = min(ready, key=lambda worker: len(worker.running))
-        known = [each for each in ready if picture.number in each.pictures and len(each.running) <= len(least.running) + AFFINITY]
+        numbers = {picture.number for picture in pictures}
+        known = [each for each in ready if numbers <= each.pictures and len(each.running) <= len(least.running) + AFFINITY]
         return min(known, key=lambda worker: len(worker.running), default=least)
 
     @staticmethod
-    def _forget(worker: _Worker, picture: int) -> None:
+    def _forget(worker: WorkerLink, picture: int) -> None:
         worker.pictures.discard(picture)
         worker.outbox.put(Forget(picture))
 
-    def _spawn(self, seat: int) -> _Worker:
+    def _spawn(self, seat: int) -> WorkerLink:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=work, args=(theirs, self._board, seat, self._begin), name=f"worker-{seat}", daemon=True)
         process.start()
         theirs.close()
-        worker = _Worker(seat, process, ours)
-        threading.Thread(target=self._send, args=(worker,), name=f"to-worker-{seat}", daemon=True).start()
+        worker = WorkerLink(seat, process, ours)
+        threading.Thread(target=worker.send, name=f"to-worker-{seat}", daemon=True).start()
         threading.Thread(target=self._receive, args=(worker,), name=f"from-worker-{seat}", daemon=True).start()
         return worker
 
-    def _loaded(self, worker: _Worker) -> RunnerFacts:
+    def _loaded(self, worker: WorkerLink) -> RunnerFacts:
         facts = worker.loading.get().facts
         if isinstance(facts, OperatorError):
             raise facts
         worker.is_ready = True
         return facts
 
-    @staticmethod
-    def _send(worker: _Worker) -> None:
-        """A pipe that is full makes its writer wait: here, where nobody else waits for it."""
-        while (message := worker.outbox.get()) is not None:
-            try:
-                worker.pipe.send(message)
-            except OSError:
-                return
-
-    def _receive(self, worker: _Worker) -> None:
+    def _receive(self, worker: WorkerLink) -> None:
         while True:
             try:
                 message: FromWorker = worker.pipe.recv()
@@ -193,15 +216,17 @@ class Workers:
                 self._deliver[message.instance](message.report)
             elif isinstance(message, Unloaded):
                 worker.unloading.put(message)
+            elif isinstance(message, Changed):
+                worker.changing.put(message)
             else:
                 worker.loading.put(message)
         self._lost(worker)
 
-    def _lost(self, worker: _Worker) -> None:
+    def _lost(self, worker: WorkerLink) -> None:
         """The process is gone: fail its requests, and put another in its place, unless it never came to work."""
         worker.outbox.put(None)
         if self._stopping:
-            self._give_up_on(worker)
+            worker.give_up()
             return
         worker.process.join()
         logger.error("worker %d ended with exit code %s", worker.seat, worker.process.exitcode)
@@ -211,35 +236,26 @@ class Workers:
         self._fail(lost)
         self._board.stepping[worker.seat] = 0.0
         self._broken = self._broken or not was_ready
-        self._give_up_on(worker)
+        worker.give_up()
         if not was_ready:
             return
         with self._changing:
             successor = self._spawn(worker.seat)
-            for load in self._loads.values():
-                successor.outbox.put(load)
+            waiting: list[Load | Adopt] = [*self._loads.values(), *self._adopted.values()]
+            for message in waiting:
+                successor.outbox.put(message)
             with self._lock:
                 self._workers[worker.seat] = successor
             try:
                 for _ in self._loads:
                     self._loaded(successor)
+                for _ in self._adopted:
+                    successor.changing.get()
             except Exception:
                 logger.exception("worker %d cannot be replaced", worker.seat)
                 self._broken = True
-
-    @staticmethod
-    def _give_up_on(worker: _Worker) -> None:
-        """Whoever waits for this worker, or comes to, is told: no answer can come any more."""
-        worker.loading.put(Loaded("", OperatorError("A worker process ended while it loaded; the log may say why.")))
-        worker.unloading.put(Unloaded(""))
 
     def _fail(self, lost: list[tuple[str, int]]) -> None:
         for instance, number in lost:
             error = GenerationFailed("The process that worked on this request ended.")
             self._deliver[instance](Report(ended=[(number, error)]))
-
-
-def _without_pixels(submission: Submission) -> Submission:
-    generation = submission.generation
-    picture = replace(generation.prompt.picture, pixels=None)
-    return replace(submission, generation=replace(generation, prompt=replace(generation.prompt, picture=picture)))

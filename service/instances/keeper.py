@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from enum import StrEnum
 
@@ -107,7 +107,10 @@ class Keeper:
     @property
     def description(self) -> ModelDescription:
         """What callers may know of it."""
-        return replace(self._plan if self._loaded is None else self._loaded.instance.description, state=self._state.value)
+        if self._loaded is None:
+            return replace(self._plan, state=self._state.value)
+        instance = self._loaded.instance
+        return replace(instance.description, state=self._state.value, adapters=instance.adapters.names)
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Instance]:
@@ -131,6 +134,27 @@ class Keeper:
         if self._loaded is None:
             # Shielded: who gives up takes nothing from the others who wait.
             await asyncio.shield(self._begin())
+
+    async def load_adapter(self, name: str, source: str, revision: str | None) -> None:
+        """Errors: ModelNotReady where the instance is not loaded; those of ``AdapterShelf.load``."""
+        with self._in_use() as instance:
+            await instance.adapters.load(name, source, revision)
+
+    async def unload_adapter(self, name: str) -> None:
+        """Errors: ModelNotReady where the instance is not loaded; those of ``AdapterShelf.unload``."""
+        with self._in_use() as instance:
+            await instance.adapters.unload(name)
+
+    @contextmanager
+    def _in_use(self) -> Iterator[Instance]:
+        loaded = self._loaded
+        if loaded is None:
+            raise ModelNotReady(f"{self.name} is not loaded: its adapters come and go while it is.")
+        loaded.enter()
+        try:
+            yield loaded.instance
+        finally:
+            loaded.leave()
 
     async def cool(self) -> None:
         """Let requests that use it end, then give it back. New ones wait for another load, or find it cold."""

@@ -16,7 +16,8 @@ from transformers import PaliGemmaForConditionalGeneration
 
 from service.model.attention import attend
 from service.model.key_values import KeyValueTable
-from service.model.linear import ROWS_ROUNDED_TO, Projection, project, project_gated
+from service.model.linear import ROWS_ROUNDED_TO, Gated, Projection, project, project_gated
+from service.model.low_rank import Adapting, LowRankTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class StepRows:
     """The rows of a decode step: their run of slots, and on the device their numbers and next positions, [rows] each.
 
     ``bias`` and ``sliding_bias`` [rows, 1, 1, read] are -inf at positions a row has not written, or that its window has left.
+    ``adapting`` is None where no row has an adapter.
     """
 
     slots: slice
@@ -40,6 +42,7 @@ class StepRows:
     positions: Tensor
     bias: Tensor
     sliding_bias: Tensor
+    adapting: Adapting | None = None
 
     @property
     def read(self) -> int:
@@ -56,7 +59,7 @@ class Layer:
     attention_output: Projection
     after_attention: Tensor | None
     before_feed_forward: Tensor
-    gated: Projection
+    gated: Gated
     down: Projection
     after_feed_forward: Tensor | None
     sliding: bool
@@ -65,12 +68,14 @@ class Layer:
 class Decoder:
     """The language model of a PaliGemma, whose own layers are used up. Positions count from 1, as transformers' PaliGemma counts them."""
 
-    def __init__(self, model: PaliGemmaForConditionalGeneration, table: KeyValueTable, most_positions: int, pack: bool) -> None:
+    def __init__(
+        self, model: PaliGemmaForConditionalGeneration, table: KeyValueTable, adapters: LowRankTable, most_positions: int, pack: bool
+    ) -> None:
         text, language_model = model.config.text_config, cast(Any, model.model.language_model)
         gemma2 = text.model_type == "gemma2"
         self._table = table
         self._layers = [
-            _layer(module, gemma2 and text.layer_types[index] == "sliding_attention", pack)
+            _layer(module, gemma2 and text.layer_types[index] == "sliding_attention", pack, adapters, f"text.{index}")
             for index, module in enumerate(language_model.layers)
         ]
         self._norm = _norm_weight(language_model.norm)
@@ -80,8 +85,13 @@ class Decoder:
         self._softcap = cast("float | None", text.attn_logit_softcapping if gemma2 else None)
         self._cosine, self._sine = _rotations(language_model.rotary_emb, most_positions + 1, model.dtype)
 
-    def prefill(self, packed: Tensor, spans: Sequence[Span]) -> Tensor:
-        """Write the prompts [tokens of all, hidden size] into their slots; hidden states [prompts, hidden size] of their last tokens."""
+    def prefill(
+        self, packed: Tensor, spans: Sequence[Span], adapting: Adapting | None = None, adapting_last: Adapting | None = None
+    ) -> Tensor:
+        """Write the prompts [tokens of all, hidden size] into their slots; hidden states [prompts, hidden size] of their last tokens.
+
+        ``adapting``: which tokens have which adapter; ``adapting_last``: which prompts.
+        """
         lengths = [span.length for span in spans for _ in range(span.rows)]
         surplus = -len(packed) % ROWS_ROUNDED_TO
         packed = F.pad(packed, (0, 0, 0, surplus))
@@ -90,12 +100,12 @@ class Decoder:
         rotation = self._cosine[positions], self._sine[positions]
         hidden = packed
         for index, layer in enumerate(self._layers):
-            query, key, value = self._project(layer, hidden, rotation)
+            query, key, value = self._project(layer, hidden, rotation, adapting)
             is_last = index == len(self._layers) - 1
             if is_last:
-                query, hidden = query[last_tokens], hidden[last_tokens]
+                query, hidden, adapting = query[last_tokens], hidden[last_tokens], adapting_last
             mixed = self._attend_to_prefixes(index, spans, (query, key, value), one_query=is_last)
-            hidden = self._finish(layer, hidden, mixed)
+            hidden = self._finish(layer, hidden, mixed, adapting)
         return self._normalise(hidden, self._norm)
 
     def decode(self, embedded: Tensor, rows: StepRows) -> Tensor:
@@ -103,17 +113,19 @@ class Decoder:
         rotation = self._cosine[rows.positions + 1], self._sine[rows.positions + 1]
         hidden = embedded
         for index, layer in enumerate(self._layers):
-            query, key, value = self._project(layer, hidden, rotation)
+            query, key, value = self._project(layer, hidden, rotation, rows.adapting)
             self._table.write_next(index, rows.numbers, rows.positions, key, value)
             keys, values = self._table.read(index, rows.slots, rows.read)
             bias = rows.sliding_bias if layer.sliding else rows.bias
             mixed = attend(query[:, None], keys, values, bias, self._scale, self._softcap)
-            hidden = self._finish(layer, hidden, mixed.flatten(1))
+            hidden = self._finish(layer, hidden, mixed.flatten(1), rows.adapting)
         return self._normalise(hidden, self._norm)
 
-    def _project(self, layer: Layer, hidden: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(
+        self, layer: Layer, hidden: Tensor, rotation: tuple[Tensor, Tensor], adapting: Adapting | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Query [tokens, heads, dim], key and value [tokens, KV heads, dim], rotated, of hidden states [tokens, hidden size]."""
-        joined = layer.query_key_value(self._normalise(hidden, layer.before_attention))
+        joined = layer.query_key_value(self._normalise(hidden, layer.before_attention), adapting)
         joined = joined.view(hidden.shape[0], self._heads + 2 * self._kv_heads, self._dim)
         rotating, value = torch.split(joined, [self._heads + self._kv_heads, self._kv_heads], dim=1)
         cosine, sine = rotation
@@ -137,13 +149,13 @@ class Decoder:
             token, first_query = tokens.stop, asked.stop
         return mixed
 
-    def _finish(self, layer: Layer, hidden: Tensor, mixed: Tensor) -> Tensor:
+    def _finish(self, layer: Layer, hidden: Tensor, mixed: Tensor, adapting: Adapting | None) -> Tensor:
         """From mixed values to the layer's output [tokens, hidden size]."""
-        attended = layer.attention_output(mixed)
+        attended = layer.attention_output(mixed, adapting)
         if layer.after_attention is not None:
             attended = self._normalise(attended, layer.after_attention)
         hidden = hidden + attended
-        fed = layer.down(layer.gated(self._normalise(hidden, layer.before_feed_forward)))
+        fed = layer.down(layer.gated(self._normalise(hidden, layer.before_feed_forward), adapting), adapting)
         if layer.after_feed_forward is not None:
             fed = self._normalise(fed, layer.after_feed_forward)
         return hidden + fed
@@ -153,17 +165,22 @@ class Decoder:
         return F.rms_norm(hidden.float(), weight.shape, weight, self._epsilon).to(hidden.dtype)
 
 
-def _layer(module: Any, sliding: bool, pack: bool) -> Layer:
+def _layer(module: Any, sliding: bool, pack: bool, adapters: LowRankTable, name: str) -> Layer:
     attention, feed_forward = module.self_attn, module.mlp
+
+    def adapted(module: Any, *names: str) -> Projection:
+        layers = {each: getattr(module, each) for each in names}
+        return project(list(layers.values()), pack, update=adapters.update(name, layers))
+
     gemma2 = hasattr(module, "pre_feedforward_layernorm")
     return Layer(
         before_attention=_norm_weight(module.input_layernorm),
-        query_key_value=project([attention.q_proj, attention.k_proj, attention.v_proj], pack),
-        attention_output=project([attention.o_proj], pack),
+        query_key_value=adapted(attention, "q_proj", "k_proj", "v_proj"),
+        attention_output=adapted(attention, "o_proj"),
         after_attention=_norm_weight(module.post_attention_layernorm) if gemma2 else None,
         before_feed_forward=_norm_weight(module.pre_feedforward_layernorm if gemma2 else module.post_attention_layernorm),
-        gated=project_gated(feed_forward.gate_proj, feed_forward.up_proj, pack),
-        down=project([feed_forward.down_proj], pack),
+        gated=project_gated(feed_forward.gate_proj, feed_forward.up_proj, pack, adapters, name),
+        down=adapted(feed_forward, "down_proj"),
         after_feed_forward=_norm_weight(module.post_feedforward_layernorm) if gemma2 else None,
         sliding=sliding,
     )

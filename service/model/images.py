@@ -11,6 +11,7 @@ from service.errors import ImageTooLarge, InvalidImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 CHANNELS = 3
+RED = (255, 0, 0)
 
 # Pillow parses a file's structure in Python, one read per piece. An honest file of 20 MB takes a few thousand reads; one made of empty
 # chunks takes millions, and minutes.
@@ -122,6 +123,21 @@ class PixelFormat:
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """Squeeze an RGB picture into a square, uint8 [side, side, 3]. Its proportions are lost, as in PaliGemma's training."""
         return np.array(image.resize((self.side, self.side), resample=self.resample))
+
+
+def outlined(pixels: NDArray[np.uint8], box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
+    """The same [height, width, 3] with a red frame of one pixel; ``box`` is (y_min, x_min, y_max, x_max) in parts of the sides."""
+    height, width, _ = pixels.shape
+    y_min, x_min, y_max, x_max = (int(part * (side - 1)) for part, side in zip(box, (height, width, height, width), strict=True))
+    framed = pixels.copy()
+    for edge in (
+        np.s_[y_min, x_min : x_max + 1],
+        np.s_[y_max, x_min : x_max + 1],
+        np.s_[y_min : y_max + 1, x_min],
+        np.s_[y_min : y_max + 1, x_max],
+    ):
+        framed[edge] = RED
+    return framed
 
 
 class _CountedReads(io.BytesIO):

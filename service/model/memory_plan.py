@@ -24,6 +24,9 @@ class Shape:
     prefill_tokens: int
     cache_bytes: int
     copies: int
+    images: int = 1
+    adapters: int = 0
+    adapter_rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def parameters(config: PaliGemmaConfig) -> int:
 def slot_bytes(config: PaliGemmaConfig, shape: Shape) -> int:
     """Keys and values of one slot."""
     text = config.text_config
-    length = image_tokens(config) + shape.text_tokens
+    length = shape.images * image_tokens(config) + shape.text_tokens
     return int(2 * text.num_hidden_layers * text.num_key_value_heads * length * text.head_dim * ITEM_BYTES[shape.dtype])
 
 
@@ -74,9 +77,23 @@ def plan(config: PaliGemmaConfig, shape: Shape) -> MemoryPlan:
     if packs_on(shape.device, shape.dtype):
         # The head is the embedding, once as rows to look up and once laid out for products.
         weights += text.vocab_size * text.hidden_size * item
+    weights += shape.adapters * shape.adapter_rank * _adapter_width(config) * item
     held = (weights, shape.slots * slot_bytes(config, shape), _activations(config, shape))
     weights, slots, activations = (shape.copies * each for each in held)
     return MemoryPlan(weights, slots, activations, shape.cache_bytes)
+
+
+def _adapter_width(config: PaliGemmaConfig) -> int:
+    """Numbers that an adapter of rank 1 on every layer would have, with the products' layers side by side: see ``low_rank``."""
+    vision, text = config.vision_config, config.text_config
+    queries, pairs = text.num_attention_heads * text.head_dim, text.num_key_value_heads * text.head_dim
+    # Each layer has its own rows in its product's matrices, which are as wide as the product.
+    block = 3 * (text.hidden_size + queries + 2 * pairs) + 2 * (2 * text.hidden_size + 2 * text.intermediate_size)
+    block += queries + 2 * text.hidden_size + text.intermediate_size
+    width, inner = vision.hidden_size, vision.intermediate_size
+    layer = 3 * 4 * width + 2 * width + 2 * (width + inner)
+    projector = width + vision.projection_dim
+    return int(text.num_hidden_layers * block + vision.num_hidden_layers * layer + projector)
 
 
 def image_tokens(config: PaliGemmaConfig) -> int:
@@ -88,7 +105,7 @@ def image_tokens(config: PaliGemmaConfig) -> int:
 def _activations(config: PaliGemmaConfig, shape: Shape) -> int:
     """The largest step: a prefill full of prompts, with all of their pictures; the two do not live at the same time."""
     vision, text = config.vision_config, config.text_config
-    tokens = max(shape.prefill_tokens, image_tokens(config) + shape.prompt_tokens)
+    tokens = max(shape.prefill_tokens, shape.images * image_tokens(config) + shape.prompt_tokens)
     item = ITEM_BYTES[shape.dtype]
     queries, pairs = text.num_attention_heads * text.head_dim, text.num_key_value_heads * text.head_dim
     decoder = tokens * (3 * text.hidden_size + 2 * queries + 2 * pairs + 2 * text.intermediate_size) * item

@@ -14,7 +14,7 @@ from service.engine.device import RunnerFacts
 from service.engine.generation import Picture
 from service.engine.lexicon import Lexicon
 from service.engine.runner import Vocabulary
-from service.model.images import ImageReader, PixelFormat
+from service.model.images import ImageReader, PixelFormat, outlined
 from service.model.lexicon import build_lexicon
 from service.model.loading import Checkpoint, CheckpointError, Weights, give_back_freed, load_model, quiet_progress
 from service.model.mask_decoder import MaskDecoder, load_mask_decoder, paint
@@ -32,10 +32,21 @@ class ServingOptions:
     max_tokens: int = 1024
     sliding_window: SlidingWindow = SlidingWindow.TRANSFORMERS
     compile: bool = False
+    adapters: int = 0
+    adapter_rank: int = 16
+    images: int = 1
 
     def runner(self) -> RunnerOptions:
         """What of it the runner needs."""
-        return RunnerOptions(self.slots, self.max_prompt_tokens + self.max_tokens, self.sliding_window, compile=self.compile)
+        return RunnerOptions(
+            self.slots,
+            self.max_prompt_tokens + self.max_tokens,
+            self.sliding_window,
+            compile=self.compile,
+            adapters=self.adapters,
+            adapter_rank=self.adapter_rank,
+            images=self.images,
+        )
 
 
 def make_runner(weights: Weights, normalisation: Normalisation, options: RunnerOptions, threads: Callable[[], int]) -> PaliGemmaRunner:
@@ -69,10 +80,14 @@ class PaliGemma:
         """What grammars need to know of the tokens; takes up to half a second."""
         return build_lexicon(self._tokenizer, facts.end_tokens, facts.vocabulary_size)
 
-    def picture(self, image: bytes) -> Picture:
-        """See ``LoadedModel``. The pixels are uint8 [side, side, 3], exactly what transformers' Pillow processor resizes to."""
+    def picture(self, image: bytes, outline: tuple[float, float, float, float] | None = None) -> Picture:
+        """See ``LoadedModel``. The pixels are uint8 [side, side, 3], exactly what transformers' Pillow processor resizes to.
+
+        An outline is one red pixel wide in the resized picture, as WidgetCap was trained.
+        """
         opened = self._images.open(image)
-        return Picture(self._format.pixels(opened), opened.size)
+        pixels = self._format.pixels(opened)
+        return Picture(pixels if outline is None else outlined(pixels, outline), opened.size)
 
     def tokens(self, prefix: str, locations_allowed: bool) -> tuple[int, ...]:
         """See ``LoadedModel``."""

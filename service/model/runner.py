@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -13,12 +14,14 @@ import torch
 from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
 
-from service.engine.generation import GREEDY, Generation
+from service.engine.generation import GREEDY, Generation, Picture
 from service.engine.runner import Sampled
+from service.model.adapters import Adapter, check_adapter, read_adapter
 from service.model.decoder import Decoder, Span, StepRows
 from service.model.graphs import DecodeGraphs, doubling
 from service.model.key_values import KeyValueTable
 from service.model.linear import project
+from service.model.low_rank import Adapting, LowRankTable, runs_of
 from service.model.sampling import Choosing, TokenMasks, choose
 from service.model.vision import Normalisation, VisionEncoder
 
@@ -48,7 +51,8 @@ class RunnerOptions:
     """``slots`` rows of at most ``max_text_tokens`` (prompt and answer together) each.
 
     ``graphs``: decode in CUDA graphs where the device has them. ``compile``: fuse the decoder's small operations by torch.compile, which
-    takes minutes at the start and a C++ compiler on a CPU.
+    takes minutes at the start and a C++ compiler on a CPU. ``adapters`` of at most ``adapter_rank`` can be there at once.
+    ``images``: the most pictures of a prompt.
     """
 
     slots: int
@@ -56,6 +60,9 @@ class RunnerOptions:
     sliding_window: SlidingWindow = SlidingWindow.TRANSFORMERS
     graphs: bool = True
     compile: bool = False
+    adapters: int = 0
+    adapter_rank: int = 16
+    images: int = 1
 
 
 class PaliGemmaRunner:
@@ -82,7 +89,7 @@ class PaliGemmaRunner:
         self.image_tokens = (vision.image_size // vision.patch_size) ** 2
         self.feature_bytes = self.image_tokens * text.hidden_size * self._dtype.itemsize
         self.end_tokens = _end_tokens(model)
-        self._length = self.image_tokens + options.max_text_tokens
+        self._length = options.images * self.image_tokens + options.max_text_tokens
         self._softcap = cast("float | None", getattr(text, "final_logit_softcapping", None))
         slides = text.model_type == "gemma2" and options.sliding_window is SlidingWindow.TRANSFORMERS
         self._window = cast("int | None", text.sliding_window) if slides else None
@@ -91,8 +98,9 @@ class PaliGemmaRunner:
         with torch.inference_mode():
             # torch.compile does not look into packed products.
             pack = not options.compile
-            self._vision = VisionEncoder(model, normalisation, pack)
-            self._decoder = Decoder(model, self._table, self._length, pack)
+            self._low_rank = LowRankTable(options.adapters, options.adapter_rank, self._dtype, self._device)
+            self._vision = VisionEncoder(model, normalisation, self._low_rank, pack)
+            self._decoder = Decoder(model, self._table, self._low_rank, self._length, pack)
             self._embed, self._head = model.get_input_embeddings(), project([model.lm_head], pack)
         self._numbers = torch.arange(max(options.slots, self._length), device=self._device)
         self.vocabulary_size = int(text.vocab_size)
@@ -101,33 +109,42 @@ class PaliGemmaRunner:
         self._tokens = torch.zeros(options.slots, dtype=torch.long, device=self._device)
         self._positions = torch.zeros(options.slots, dtype=torch.long, device=self._device)
         self._lengths = [0] * options.slots
+        # The place of each slot's adapter, 0 for none; on the device, and here.
+        self._places = torch.zeros(options.slots, dtype=torch.long, device=self._device)
+        self._place_of = [0] * options.slots
         self._choosing = [Choosing(GREEDY, None) for _ in range(options.slots)]
         self._step = torch.compile(self._decode_logits, dynamic=None) if options.compile else self._decode_logits
-        self._graphs = self._record() if options.graphs and self._device.type == "cuda" else None
+        record = options.graphs and self._device.type == "cuda"
+        self._graphs = {adapted: self._record(adapted) for adapted in ((False, True) if options.adapters else (False,)) if record}
 
     @torch.inference_mode()
-    def encode(self, pixels: Sequence[object]) -> list[object]:
+    def encode(self, pictures: Sequence[Picture]) -> list[object]:
         """Image features [image tokens, hidden size] of pixels uint8 [side, side, 3]."""
         self._use_threads()
-        batch = torch.from_numpy(np.stack([cast("np.ndarray", each) for each in pixels]))
-        features = self._vision(batch.to(self._device))
+        batch = torch.from_numpy(np.stack([cast("np.ndarray", each.pixels) for each in pictures]))
+        features = self._vision(batch.to(self._device), runs_of([each.adapter for each in pictures], [1] * len(pictures)))
         # Copies, because a feature that is kept must not keep its whole batch.
         return [each.clone() for each in features]
 
     @torch.inference_mode()
     def prefill(self, generations: Sequence[Generation], first_slot: int) -> Sampled:
         """See ``ModelRunner``. Neighbours of equal length are attended to in one piece."""
-        lengths = [self.image_tokens + len(generation.prompt.tokens) for generation in generations]
+        lengths = [self.image_tokens * len(each.prompt.pictures) + len(each.prompt.tokens) for each in generations]
+        places = [generation.adapter for generation in generations]
         self._use_threads()
         spans, slot = [], first_slot
         for length, alike in groupby(lengths):
             spans.append(Span(slot, len(list(alike)), length))
             slot += spans[-1].rows
-        logits = self._logits(self._decoder.prefill(self._packed(generations), spans))
+        adapting = runs_of(places, lengths), runs_of(places, [1] * len(places))
+        logits = self._logits(self._decoder.prefill(self._packed(generations), spans, *adapting))
         choosing = [Choosing.of(generation) for generation in generations]
         slots = slice(first_slot, first_slot + len(generations))
         self._choosing[slots], self._lengths[slots] = choosing, lengths
         self._positions[slots] = torch.tensor(lengths).to(self._device)
+        if self._low_rank.places:
+            self._place_of[slots] = places
+            self._places[slots] = torch.tensor(places).to(self._device)
         return self._choose(logits, slots)
 
     @torch.inference_mode()
@@ -135,11 +152,13 @@ class PaliGemmaRunner:
         """See ``ModelRunner``."""
         read = max(self._lengths[slots.start : slots.stop]) + 1
         rows = slice(slots.start, slots.stop)
-        if self._graphs is not None and slots.start == 0:
-            logits = self._graphs.run(slots.stop, read)
+        adapted = any(self._place_of[rows])
+        graphs = self._graphs.get(adapted)
+        if graphs is not None and slots.start == 0:
+            logits = graphs.run(slots.stop, read)
         else:
             self._use_threads()
-            logits = self._step(rows, min(-(-read // READ_STEP) * READ_STEP, self._length))
+            logits = self._step(rows, min(-(-read // READ_STEP) * READ_STEP, self._length), adapted)
         sampled = self._choose(logits, rows)
         self._positions[rows] += 1
         for slot in slots:
@@ -150,20 +169,39 @@ class PaliGemmaRunner:
     def move(self, source: int, target: int) -> None:
         """See ``ModelRunner``."""
         self._table.move(source, target, self._lengths[source])
-        for column in (self._tokens, self._positions):
+        for column in (self._tokens, self._positions, self._places):
             column[target] = column[source]
         self._lengths[target], self._choosing[target] = self._lengths[source], self._choosing[source]
+        self._place_of[target] = self._place_of[source]
+
+    def read_adapter(self, folder: str) -> Adapter:
+        """See ``ModelRunner``. Errors: AdapterError."""
+        adapter = read_adapter(Path(folder))
+        widths = {name: part.update.shape(part.index) for name, part in self._low_rank.parts.items()}
+        check_adapter(adapter, folder, widths, self._low_rank.rank)
+        return adapter
+
+    def adopt(self, place: int, adapter: object) -> None:
+        """See ``ModelRunner``."""
+        self._low_rank.put(place, cast(Adapter, adapter).modules)
+
+    def abandon(self, place: int) -> None:
+        """See ``ModelRunner``."""
+        self._low_rank.clear(place)
 
     def _packed(self, generations: Sequence[Generation]) -> Tensor:
         """Image features and embedded words of all prompts, one prompt behind the other: [tokens of all, hidden size]."""
         lengths = [len(generation.prompt.tokens) for generation in generations]
         words = torch.tensor([token for generation in generations for token in generation.prompt.tokens]).to(self._device)
-        images = [cast(Tensor, generation.prompt.picture.features) for generation in generations]
         texts = torch.split(self._embed(words), lengths)
-        return torch.cat([piece for pair in zip(images, texts, strict=True) for piece in pair])
+        pieces: list[Tensor] = []
+        for generation, text in zip(generations, texts, strict=True):
+            pieces += [cast(Tensor, picture.features) for picture in generation.prompt.pictures]
+            pieces.append(text)
+        return torch.cat(pieces)
 
-    def _decode_logits(self, slots: slice, read: int) -> Tensor:
-        """Logits [rows, vocabulary] behind the last tokens of a run of slots."""
+    def _decode_logits(self, slots: slice, read: int, adapted: bool) -> Tensor:
+        """Logits [rows, vocabulary] behind the last tokens of a run of slots; ``adapted``: some of them have an adapter."""
         positions = self._positions[slots]
         keys = self._numbers[:read]
         bias = torch.zeros((len(positions), read), dtype=self._dtype, device=self._device)
@@ -171,7 +209,10 @@ class PaliGemmaRunner:
         sliding = bias
         if self._window is not None:
             sliding = bias.masked_fill(keys <= positions[:, None] - self._window, float("-inf"))
-        rows = StepRows(slots, self._numbers[slots], positions, bias[:, None, None], sliding[:, None, None])
+        adapting = None
+        if adapted:
+            adapting = Adapting(mask=(self._places[slots, None] == self._numbers[1 : self._low_rank.places + 1]).to(self._dtype))
+        rows = StepRows(slots, self._numbers[slots], positions, bias[:, None, None], sliding[:, None, None], adapting)
         return self._logits(self._decoder.decode(self._embed(self._tokens[slots]), rows))
 
     def _logits(self, hidden: Tensor) -> Tensor:
@@ -202,10 +243,10 @@ class PaliGemmaRunner:
             self._threads_used = count
 
     @torch.inference_mode()
-    def _record(self) -> DecodeGraphs | None:
+    def _record(self, adapted: bool) -> DecodeGraphs | None:
         reads = doubling(min(self.image_tokens + FIRST_READ, self._length), self._length)
         try:
-            return DecodeGraphs(lambda rows, read: self._step(slice(0, rows), read), doubling(1, self.slots), reads)
+            return DecodeGraphs(lambda rows, read: self._step(slice(0, rows), read, adapted), doubling(1, self.slots), reads)
         except RuntimeError:
             logger.exception("decode graphs cannot be recorded here; every step launches its operations one by one")
             return None

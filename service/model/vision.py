@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers import PaliGemmaForConditionalGeneration
 
 from service.model.linear import Projection, product, project
+from service.model.low_rank import Adapting, LowRankTable
 
 CHANNELS = 3
 
@@ -55,7 +56,7 @@ class VisionEncoder:
     Pixels travel as they are and become numbers here. ``pack``: see ``project``.
     """
 
-    def __init__(self, model: PaliGemmaForConditionalGeneration, normalisation: Normalisation, pack: bool) -> None:
+    def __init__(self, model: PaliGemmaForConditionalGeneration, normalisation: Normalisation, adapters: LowRankTable, pack: bool) -> None:
         self._dtype = model.dtype
         tower: Any = model.model.vision_tower
         # transformers 5.17 has one module more around the tower's parts.
@@ -64,26 +65,27 @@ class VisionEncoder:
         self._normalise = normalisation.prepared(self._patch_side**2, model.device)
         self._positions: Tensor = tower.embeddings.position_embedding.weight
         self._heads: int = model.config.vision_config.num_attention_heads
-        self._layers = [_layer(each, pack) for each in tower.encoder.layers]
+        self._layers = [_layer(each, pack, adapters, f"vision.{index}") for index, each in enumerate(tower.encoder.layers)]
         self._after: nn.Module = tower.post_layernorm
-        self._projector = project([model.model.multi_modal_projector.linear], pack)
+        projector = model.model.multi_modal_projector.linear
+        self._projector = project([projector], pack, update=adapters.update("projector", {"linear": projector}))
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """See the class."""
+    def __call__(self, pixels: Tensor, adapting: Adapting | None = None) -> Tensor:
+        """See the class. ``adapting``: which pictures have which adapter."""
         values = self._normalise(cut(pixels, self._patch_side)).to(self._dtype)
         hidden = self._patches(values) + self._positions
         for layer in self._layers:
-            hidden = self._through(layer, hidden)
-        return self._projector(self._after(hidden))
+            hidden = self._through(layer, hidden, adapting)
+        return self._projector(self._after(hidden), adapting)
 
-    def _through(self, layer: VisionLayer, hidden: Tensor) -> Tensor:
+    def _through(self, layer: VisionLayer, hidden: Tensor, adapting: Adapting | None) -> Tensor:
         """One layer, [images, image tokens, width]."""
         images, tokens, width = hidden.shape
-        joined = layer.query_key_value(layer.before_attention(hidden)).view(images, tokens, 3, self._heads, -1)
+        joined = layer.query_key_value(layer.before_attention(hidden), adapting).view(images, tokens, 3, self._heads, -1)
         query, key, value = joined.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(images, tokens, width)
-        hidden = hidden + layer.attention_output(mixed)
-        return hidden + layer.narrow(layer.widen(layer.before_feed_forward(hidden)))
+        hidden = hidden + layer.attention_output(mixed, adapting)
+        return hidden + layer.narrow(layer.widen(layer.before_feed_forward(hidden), adapting), adapting)
 
 
 def cut(pixels: Tensor, side: int) -> Tensor:
@@ -101,13 +103,17 @@ def _patches(convolution: Any, pack: bool) -> tuple[Projection, int]:
     return product(flat, convolution.bias, pack), int(weight.shape[-1])
 
 
-def _layer(module: Any, pack: bool) -> VisionLayer:
+def _layer(module: Any, pack: bool, adapters: LowRankTable, name: str) -> VisionLayer:
+    def adapted(module: Any, *names: str, gelu: bool = False) -> Projection:
+        layers = {each: getattr(module, each) for each in names}
+        return project(list(layers.values()), pack, gelu, adapters.update(name, layers))
+
     attention = module.self_attn
     return VisionLayer(
         before_attention=module.layer_norm1,
-        query_key_value=project([attention.q_proj, attention.k_proj, attention.v_proj], pack),
-        attention_output=project([attention.out_proj], pack),
+        query_key_value=adapted(attention, "q_proj", "k_proj", "v_proj"),
+        attention_output=adapted(attention, "out_proj"),
         before_feed_forward=module.layer_norm2,
-        widen=project([module.mlp.fc1], pack, gelu=True),
-        narrow=project([module.mlp.fc2], pack),
+        widen=adapted(module.mlp, "fc1", gelu=True),
+        narrow=adapted(module.mlp, "fc2"),
     )

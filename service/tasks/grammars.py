@@ -41,6 +41,15 @@ def text_grammar(lexicon: Lexicon) -> Grammar:
     return _TextGrammar(lexicon)
 
 
+def referring_grammar(lexicon: Lexicon) -> Grammar:
+    """One object without a name, or none: four locations and sixteen segmentation tokens, and the end."""
+    locations = ((lexicon.first_location, lexicon.first_location + LOCATIONS),)
+    codes = ((lexicon.first_segmentation, lexicon.first_segmentation + SEGMENTATIONS),)
+    after, marks = dict.fromkeys(lexicon.end_tokens, 0), BOX_TOKENS + MASK_TOKENS
+    states = [_State(Allowed(locations if number < BOX_TOKENS else codes, ()), {}, number + 1) for number in range(1, marks)]
+    return _Table([_State(Allowed(locations, tuple(after)), after, 1), *states, _State(Allowed((), tuple(after)), after)])
+
+
 def prefix_grammar(prefix: str, lexicon: Lexicon) -> Grammar | None:
     """The grammar of the names in a caller's own ``detect A ; B`` or ``segment A ; B``, None for any other prefix.
 

@@ -7,7 +7,7 @@ from enum import Enum
 from service.engine.generation import FinishReason, Generated
 from service.engine.runner import LoadedModel
 from service.tasks.masks import encode_mask
-from service.tasks.parsing import ParsedObject, box_in_pixels, parse_objects
+from service.tasks.parsing import LOCATIONS, ParsedObject, box_in_pixels, parse_objects
 from service.tasks.results import Box, Detection, Mask, MaskFormat, Segment
 
 
@@ -22,12 +22,17 @@ class Reading(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Locator:
-    """Puts the objects of one answer into its picture, of ``image_size`` (width, height), as its task reads them."""
+    """Puts the objects of one answer into its picture, of ``image_size`` (width, height), as its task reads them.
+
+    ``whole``: bins to a side. ``name`` is that of an object that the answer leaves without one.
+    """
 
     model: LoadedModel
     image_size: tuple[int, int]
     reading: Reading
     mask_format: MaskFormat
+    whole: int = LOCATIONS
+    name: str = ""
 
     def read(self, generated: Generated) -> list[Detection | Segment]:
         """Find and locate the objects of a whole answer, in order. Slow: meant for a worker thread."""
@@ -40,16 +45,16 @@ class Locator:
 
     def locate(self, objects: Sequence[ParsedObject]) -> list[Detection | Segment]:
         """A detection or a segment for each object, in order."""
-        placed = [(each, box_in_pixels(each.bins, *self.image_size)) for each in objects]
+        placed = [(each, box_in_pixels(each.bins, *self.image_size, self.whole)) for each in objects]
         painted = self._painted(placed)
         located: list[Detection | Segment] = []
         for each, box in placed:
             if not self._is_segment(each):
-                located.append(Detection(each.label, box, each.score))
+                located.append(Detection(each.label or self.name, box, each.score))
                 continue
             # One mask at a time: each has as many pixels as the picture.
             mask = next(painted, None) if each.codes is not None else None
-            located.append(Segment(each.label, box, each.score, None if mask is None else encode_mask(mask, self.mask_format)))
+            located.append(Segment(each.label or self.name, box, each.score, None if mask is None else encode_mask(mask, self.mask_format)))
         return located
 
     def _is_segment(self, found: ParsedObject) -> bool:

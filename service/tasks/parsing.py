@@ -125,14 +125,16 @@ class _OpenObject:
         return ParsedObject(label.strip(), _in_order(bins), codes, _geometric_mean(probabilities), cut and not separator)
 
 
-def box_in_pixels(bins: tuple[int, int, int, int], width: int, height: int) -> Box:
-    """Scale a parsed box to pixels of a picture, unrounded. The far edge is never quite reached: the last bin is 1023/1024 of a side.
+def box_in_pixels(bins: tuple[int, int, int, int], width: int, height: int, whole: int = LOCATIONS) -> Box:
+    """Scale a parsed box to pixels of a picture, unrounded, of whose sides ``whole`` bins are all.
+
+    With 1024 of them the far edge is never quite reached: the last bin is 1023/1024 of a side.
 
     Errors: ValueError where a side is not positive.
     """
     if width <= 0 or height <= 0:
         raise ValueError(f"A picture's sides are positive, got {width} x {height}.")
-    y_min, x_min, y_max, x_max = (min(max(edge, 0), LOCATIONS) / LOCATIONS for edge in bins)
+    y_min, x_min, y_max, x_max = (min(max(edge, 0), whole) / whole for edge in bins)
     return Box(x_min * width, y_min * height, x_max * width, y_max * height)
 
 

@@ -1,6 +1,6 @@
 """What the tasks need from the layers that ``main`` plugs in."""
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 from service.engine.engine import Engine
@@ -8,7 +8,25 @@ from service.engine.lexicon import Lexicon
 from service.engine.runner import LoadedModel, Vocabulary
 from service.engine.vision_cache import VisionCache
 
-__all__ = ["Instance", "Router", "Vocabulary"]
+__all__ = ["Held", "Instance", "LoadedModel", "Router", "Vocabulary"]
+
+
+class Held(Protocol):
+    """An adapter in use: its place in the runner's table, and what tells apart pictures that it changes the sight of."""
+
+    @property
+    def place(self) -> int: ...
+
+    @property
+    def view(self) -> int: ...
+
+
+class Adapters(Protocol):
+    """The adapters of an instance."""
+
+    def hold(self, name: str | None) -> AbstractContextManager[Held]:
+        """One of them, or none. Errors: AdapterNotFound."""
+        ...
 
 
 class Instance(Protocol):
@@ -28,6 +46,15 @@ class Instance(Protocol):
 
     @property
     def lexicon(self) -> Lexicon: ...
+
+    @property
+    def adapters(self) -> Adapters: ...
+
+    @property
+    def prompt_style(self) -> str: ...
+
+    @property
+    def max_images(self) -> int: ...
 
 
 class Router(Protocol):

@@ -24,6 +24,22 @@ class CaptionStyle(StrEnum):
     DETAILED = "detailed"
 
 
+class PromptStyle(StrEnum):
+    """How a checkpoint wants to be asked. Fine-tuned ones have their own ways: big_vision's transfer configurations tell them.
+
+    ``STANDARD``: all but the following. ``BARE_QUESTION``: DocVQA and ChartQA, the question alone. ``CHOICES``: AI2D and A-OKVQA with
+    choices, two blanks after the language. ``SCIENCE_QA``: its lines. ``REFERRING``: RefCOCO, the phrase alone; it is answered by one
+    object without its name, and its 1024 bins are 1023rds of the side. ``DRAWN_BOX``: WidgetCap, where a region is drawn into the picture.
+    """
+
+    STANDARD = "standard"
+    BARE_QUESTION = "bare-question"
+    CHOICES = "choices"
+    SCIENCE_QA = "science-qa"
+    REFERRING = "referring"
+    DRAWN_BOX = "drawn-box"
+
+
 _CAPTION_WORD = {CaptionStyle.STANDARD: "caption", CaptionStyle.SHORT: "cap", CaptionStyle.DETAILED: "describe"}
 
 
@@ -32,9 +48,15 @@ def caption(language: str, style: CaptionStyle) -> str:
     return f"{_CAPTION_WORD[style]} {_language(language)}"
 
 
-def answer(language: str, question: str) -> str:
-    """``answer en QUESTION``."""
-    return f"answer {_language(language)} {_one_line('question', question)}"
+def answer(language: str, question: str, style: PromptStyle = PromptStyle.STANDARD) -> str:
+    """``answer en QUESTION``, or as the style has it."""
+    code = _language(language)
+    if style is PromptStyle.SCIENCE_QA:
+        return _science_question(question)
+    words = _one_line("question", question)
+    if style is PromptStyle.BARE_QUESTION:
+        return words
+    return f"answer {code}{'  ' if style is PromptStyle.CHOICES else ' '}{words}"
 
 
 def detect(objects: Sequence[str]) -> str:
@@ -42,9 +64,16 @@ def detect(objects: Sequence[str]) -> str:
     return f"detect {_object_list(objects)}"
 
 
-def segment(objects: Sequence[str]) -> str:
-    """``segment A ; B``."""
-    return f"segment {_object_list(objects)}"
+def segment(objects: Sequence[str], style: PromptStyle = PromptStyle.STANDARD) -> str:
+    """``segment A ; B``, or as the style has it."""
+    if style is not PromptStyle.REFERRING:
+        return f"segment {_object_list(objects)}"
+    if len(objects) != 1:
+        problem = FieldProblem(
+            "objects", f"this instance finds one at a time, by a phrase that means it: one is needed, got {len(objects)}"
+        )
+        raise InvalidRequest("The number of objects is out of range.", (problem,))
+    return _one_line("objects.0", objects[0])
 
 
 def read() -> str:
@@ -52,8 +81,16 @@ def read() -> str:
     return "ocr"
 
 
-def caption_region(box: Box, size: ImageSize) -> str:
-    """``caption <locY_MIN><locX_MIN><locY_MAX><locX_MAX>``: the box in 1024ths of the picture's sides."""
+def caption_region(box: Box, size: ImageSize, style: PromptStyle = PromptStyle.STANDARD) -> str:
+    """``caption <locY_MIN><locX_MIN><locY_MAX><locX_MAX>``: the box in 1024ths of the picture's sides; or as the style has it."""
+    corners = region(box, size)
+    if style is PromptStyle.DRAWN_BOX:
+        return caption("en", CaptionStyle.STANDARD)
+    return "caption " + "".join(f"<loc{min(BINS - 1, int(corner * BINS)):04d}>" for corner in corners)
+
+
+def region(box: Box, size: ImageSize) -> tuple[float, float, float, float]:
+    """(y_min, x_min, y_max, x_max) in parts of the picture's sides. Errors: InvalidRequest where the box does not lie in the picture."""
     problems = []
     if not 0 <= box.x_min < box.x_max <= size.width:
         problems.append(FieldProblem("box", f"x_min < x_max within 0..{size.width} is needed, got {box.x_min:g} and {box.x_max:g}"))
@@ -61,8 +98,7 @@ def caption_region(box: Box, size: ImageSize) -> str:
         problems.append(FieldProblem("box", f"y_min < y_max within 0..{size.height} is needed, got {box.y_min:g} and {box.y_max:g}"))
     if problems:
         raise InvalidRequest(f"The box does not lie in the picture of {size.width} x {size.height} pixels.", tuple(problems))
-    corners = (box.y_min / size.height, box.x_min / size.width, box.y_max / size.height, box.x_max / size.width)
-    return "caption " + "".join(f"<loc{min(BINS - 1, int(corner * BINS)):04d}>" for corner in corners)
+    return box.y_min / size.height, box.x_min / size.width, box.y_max / size.height, box.x_max / size.width
 
 
 def generate(prompt: str) -> str:
@@ -71,6 +107,15 @@ def generate(prompt: str) -> str:
     It may hold line breaks and location tokens, because fine-tuned checkpoints want both.
     """
     return prompt.strip()
+
+
+def _science_question(question: str) -> str:
+    """ScienceQA's lines: question, context, options. What a caller left out of the frame is put around the words."""
+    words = question.strip()
+    if not words:
+        raise InvalidRequest("A text is empty.", (FieldProblem("question", "at least one character that is not blank is needed"),))
+    framed = words if words.startswith("Question:") else f"Question: {words}"
+    return framed if framed.endswith("Answer:") else f"{framed}\nAnswer:"
 
 
 def _language(language: str) -> str:

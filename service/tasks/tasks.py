@@ -1,91 +1,47 @@
 """The seven tasks: one method each, and the one way all of them go."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TypeVar
 
 from service.engine.engine import Place
-from service.engine.generation import GREEDY, Generated, Generation, Prompt, Sampling
+from service.engine.generation import Generated, Generation, Picture, Prompt
 from service.engine.grammar import Grammar
-from service.errors import AdapterNotFound, DeadlineExceeded, FieldProblem, InvalidRequest
+from service.errors import DeadlineExceeded
 from service.tasks import prompts
+from service.tasks.asks import (
+    ANSWER,
+    CAPTION,
+    CAPTION_REGION,
+    DETECT,
+    GENERATE,
+    READ,
+    SEGMENT,
+    Ask,
+    Asked,
+    Options,
+    Task,
+    check_pictures,
+    locator_of,
+    sampling_of,
+    token_budget,
+)
 from service.tasks.detokenizer import piece
-from service.tasks.grammars import prefix_grammar, text_grammar
+from service.tasks.grammars import prefix_grammar, referring_grammar, text_grammar
 from service.tasks.located import Locator, Reading
-from service.tasks.ports import Instance, Router
-from service.tasks.prompts import CaptionStyle
+from service.tasks.ports import Held, Instance, LoadedModel, Router
+from service.tasks.prompts import CaptionStyle, PromptStyle
 from service.tasks.results import Answer, Box, Detection, ImageSize, MaskFormat, Segment, TaskResult, Timings, Usage
-from service.tasks.streaming import Announcer, EventListener
-
-MAX_TOKENS = 1024
-"""The largest budget a caller may ask for; an instance may allow less."""
+from service.tasks.streaming import Announcer
 
 SHORT_PREFIX = 500
 """Characters."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What every task may be asked besides its own fields.
-
-    ``timeout`` is in seconds; None stands for the service's default. ``listener`` is told of the answer while it is being written.
-    ``pieces``: the answer, and the events of its text, spell their tokens.
-    """
-
-    model: str | None = None
-    resolution: int | str | None = None
-    adapter: str | None = None
-    max_tokens: int | None = None
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int | None = None
-    timeout: float | None = None
-    strict: bool = False
-    listener: EventListener | None = None
-    pieces: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is the same for every request of a task.
-
-    ``max_tokens`` is the budget where the caller gives none. ``region`` tasks put a box of the picture into the prefix.
-    """
-
-    name: str
-    max_tokens: int
-    reading: Reading = Reading.TEXT
-    locations_allowed: bool = False
-    region: bool = False
-
-
-CAPTION = Task("caption", 64)
-ANSWER = Task("answer", 32)
-DETECT = Task("detect", 256, Reading.BOXES)
-SEGMENT = Task("segment", 512, Reading.MASKS)
-READ = Task("read", 128)
-CAPTION_REGION = Task("caption-region", 32, locations_allowed=True, region=True)
-GENERATE = Task("generate", 128, Reading.WHATEVER, locations_allowed=True)
-ALL_TASKS = (CAPTION, ANSWER, DETECT, SEGMENT, READ, CAPTION_REGION, GENERATE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """One request. ``prefix`` waits for the picture's size, because a region is given in its pixels."""
-
-    task: Task
-    image: bytes
-    options: Options
-    prefix: Callable[[ImageSize], str]
-    mask_format: MaskFormat = MaskFormat.RLE
 
 
 class Tasks:
@@ -109,7 +65,7 @@ class Tasks:
 
     async def answer(self, image: bytes, options: Options, question: str, language: str = "en") -> TaskResult:
         """Answer a question about the picture."""
-        return await self._run(ANSWER, image, options, prompts.answer(language, question))
+        return await self._within_time(Ask(ANSWER, image, options, lambda _, asked: prompts.answer(language, question, asked)))
 
     async def detect(self, image: bytes, options: Options, objects: Sequence[str]) -> TaskResult:
         """Find the named objects: ``detections``."""
@@ -117,8 +73,8 @@ class Tasks:
 
     async def segment(self, image: bytes, options: Options, objects: Sequence[str], mask_format: MaskFormat = MaskFormat.RLE) -> TaskResult:
         """Find and outline the named objects: ``segments``."""
-        prefix = prompts.segment(objects)
-        return await self._within_time(_Ask(SEGMENT, image, options, lambda _: prefix, mask_format))
+        ask = Ask(SEGMENT, image, options, lambda _, asked: prompts.segment(objects, asked), mask_format, name=" ; ".join(objects).strip())
+        return await self._within_time(ask)
 
     async def read(self, image: bytes, options: Options) -> TaskResult:
         """Read the text in the picture."""
@@ -126,17 +82,17 @@ class Tasks:
 
     async def caption_region(self, image: bytes, options: Options, box: Box) -> TaskResult:
         """Describe what lies in a box, given in pixels."""
-        return await self._within_time(_Ask(CAPTION_REGION, image, options, partial(prompts.caption_region, box)))
+        return await self._within_time(Ask(CAPTION_REGION, image, options, partial(prompts.caption_region, box), box=box))
 
     async def generate(self, image: bytes, options: Options, prompt: str, mask_format: MaskFormat = MaskFormat.RLE) -> TaskResult:
         """Continue any prefix; ``detections`` and ``segments`` hold what the text holds of them."""
         prefix = prompts.generate(prompt)
-        return await self._within_time(_Ask(GENERATE, image, options, lambda _: prefix, mask_format))
+        return await self._within_time(Ask(GENERATE, image, options, lambda *_: prefix, mask_format))
 
     async def _run(self, task: Task, image: bytes, options: Options, prefix: str) -> TaskResult:
-        return await self._within_time(_Ask(task, image, options, lambda _: prefix))
+        return await self._within_time(Ask(task, image, options, lambda *_: prefix))
 
-    async def _within_time(self, ask: _Ask) -> TaskResult:
+    async def _within_time(self, ask: Ask) -> TaskResult:
         timeout = self._default_timeout if ask.options.timeout is None else ask.options.timeout
         try:
             async with asyncio.timeout(timeout):
@@ -145,29 +101,29 @@ class Tasks:
             message = f"The request was not done within {1000 * timeout:.0f} ms; allow more with timeout_ms, or ask for less."
             raise DeadlineExceeded(message) from None
 
-    async def _one_way(self, ask: _Ask, started: float, deadline: float) -> TaskResult:
+    async def _one_way(self, ask: Ask, started: float, deadline: float) -> TaskResult:
         options = ask.options
         size = ImageSize(0, 0)
         if ask.task.region or options.resolution == "auto":
             size = ImageSize(*await self._in_worker(partial(self._image_size, ask.image)))
-        prefix = ask.prefix(size)
         async with self._router.lease(options.model, options.resolution, min(size.width, size.height)) as instance:
-            return await self._on(instance, ask, prefix, (started, deadline))
+            prefix = ask.prefix(size, PromptStyle(instance.prompt_style))
+            check_pictures(ask, instance)
+            with instance.adapters.hold(options.adapter) as adapter:
+                return await self._on(instance, adapter, Asked(ask, prefix, size), (started, deadline))
 
-    async def _on(self, instance: Instance, ask: _Ask, prefix: str, times: tuple[float, float]) -> TaskResult:
+    async def _on(self, instance: Instance, adapter: Held, asked: Asked, times: tuple[float, float]) -> TaskResult:
         """``times``: when it began, and when it must be done."""
-        options, (started, deadline) = ask.options, times
-        if options.adapter is not None:
-            raise AdapterNotFound(f"{instance.name} has no adapter of this name: it serves none.")
-        max_tokens = _max_tokens(ask, instance)
+        ask, prefix, (started, deadline) = asked.ask, asked.prefix, times
+        options, max_tokens = ask.options, token_budget(ask, instance)
         with instance.engine.reserve(deadline) as place:
             began = time.monotonic()
             tokens, grammar = await self._encoded(instance, prefix, ask)
-            read = partial(self._in_worker, partial(instance.model.picture, ask.image))
-            async with instance.pictures.hold(ask.image, read) as picture:
+            async with AsyncExitStack() as held:
+                pictures = await self._pictures(held, instance, adapter, asked)
                 preprocess = time.monotonic() - began
-                generation = Generation(Prompt(picture, tokens), max_tokens, _sampling(options), grammar, deadline)
-                locator = Locator(instance.model, picture.size, ask.task.reading, ask.mask_format)
+                generation = Generation(Prompt(pictures, tokens), max_tokens, sampling_of(options), grammar, deadline, adapter.place)
+                locator = locator_of(instance, ask, pictures[0].size)
                 announcer = None
                 if options.listener is not None:
                     announcer = Announcer(options.listener, locator, self._workers, instance.name, options.pieces)
@@ -177,7 +133,20 @@ class Tasks:
         segments = tuple(each for each in located if isinstance(each, Segment))
         return TaskResult(_answer(ask, prefix, (instance, generation.prompt, generated), seconds), detections, segments)
 
-    async def _encoded(self, instance: Instance, prefix: str, ask: _Ask) -> tuple[tuple[int, ...], Grammar | None]:
+    async def _pictures(self, held: AsyncExitStack, instance: Instance, adapter: Held, asked: Asked) -> tuple[Picture, ...]:
+        """All pictures of a request, made ready or found; ``held`` keeps them."""
+        ask = asked.ask
+        outline = None
+        if ask.box is not None and PromptStyle(instance.prompt_style) is PromptStyle.DRAWN_BOX:
+            outline = prompts.region(ask.box, asked.size)
+        pictures = []
+        for image in (ask.image, *ask.options.further):
+            make = partial(_made, instance.model, image, outline, adapter.place if adapter.view else 0)
+            read = partial(self._in_worker, make)
+            pictures.append(await held.enter_async_context(instance.pictures.hold(image, read, (adapter.view, outline))))
+        return tuple(pictures)
+
+    async def _encoded(self, instance: Instance, prefix: str, ask: Ask) -> tuple[tuple[int, ...], Grammar | None]:
         encode = partial(_encode, instance, prefix, ask)
         # A short prefix is encoded in less time than a thread takes to wake up.
         return encode() if len(prefix) <= SHORT_PREFIX else await self._in_worker(encode)
@@ -196,32 +165,23 @@ class Tasks:
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)
 
 
-def _encode(instance: Instance, prefix: str, ask: _Ask) -> tuple[tuple[int, ...], Grammar | None]:
+def _encode(instance: Instance, prefix: str, ask: Ask) -> tuple[tuple[int, ...], Grammar | None]:
     """Token ids of the prefix and, where the caller is strict, the grammar of the answer."""
     tokens = instance.model.tokens(prefix, ask.task.locations_allowed)
     if not ask.options.strict:
         return tokens, None
+    if ask.task is SEGMENT and PromptStyle(instance.prompt_style) is PromptStyle.REFERRING:
+        return tokens, referring_grammar(instance.lexicon)
     return tokens, text_grammar(instance.lexicon) if ask.task.reading is Reading.TEXT else prefix_grammar(prefix, instance.lexicon)
 
 
-def _sampling(options: Options) -> Sampling:
-    if options.temperature == 0:
-        return GREEDY
-    seed = secrets.randbits(63) if options.seed is None else options.seed
-    return Sampling(options.temperature, options.top_p, options.top_k, seed)
+def _made(model: LoadedModel, image: bytes, outline: tuple[float, float, float, float] | None, adapter: int) -> Picture:
+    picture = model.picture(image, outline)
+    picture.adapter = adapter
+    return picture
 
 
-def _max_tokens(ask: _Ask, instance: Instance) -> int:
-    most = instance.model.max_tokens
-    if ask.options.max_tokens is None:
-        return min(ask.task.max_tokens, most)
-    if not 1 <= ask.options.max_tokens <= most:
-        problem = FieldProblem("max_tokens", f"1..{most} is what {instance.name} allows")
-        raise InvalidRequest("The token budget is out of range.", (problem,))
-    return ask.options.max_tokens
-
-
-def _answer(ask: _Ask, prefix: str, run: tuple[Instance, Prompt, Generated], seconds: tuple[float, float]) -> Answer:
+def _answer(ask: Ask, prefix: str, run: tuple[Instance, Prompt, Generated], seconds: tuple[float, float]) -> Answer:
     """``seconds``: preprocessing, and all of it."""
     instance, prompt, generated = run
     preprocess, total = seconds
@@ -237,8 +197,8 @@ def _answer(ask: _Ask, prefix: str, run: tuple[Instance, Prompt, Generated], sec
         text=vocabulary.decode(generated.tokens),
         finish_reason=generated.finish_reason.value,
         score=sum(probabilities) / len(probabilities),
-        image=ImageSize(*prompt.picture.size),
-        usage=Usage(instance.model.image_tokens, len(prompt.tokens), len(generated.tokens)),
+        image=ImageSize(*prompt.pictures[0].size),
+        usage=Usage(instance.model.image_tokens * len(prompt.pictures), len(prompt.tokens), len(generated.tokens)),
         timings=Timings(*(1000 * each for each in (times.queue, preprocess, times.vision, times.prefill, times.decode, total))),
         tokens=generated.tokens,
         probabilities=generated.probabilities,

@@ -29,6 +29,14 @@ class Service(Protocol):
         """Give back what an instance takes, once its requests have ended. Errors: ModelNotFound."""
         ...
 
+    async def load_adapter(self, name: str, adapter: str, source: str, revision: str | None) -> ModelDescription:
+        """Let requests to an instance ask for an adapter. Errors: ModelNotFound, ModelNotReady, InvalidRequest."""
+        ...
+
+    async def unload_adapter(self, name: str, adapter: str) -> ModelDescription:
+        """Give an adapter back, once its requests have ended. Errors: ModelNotFound, ModelNotReady, AdapterNotFound."""
+        ...
+
     def alive(self) -> bool:
         """Whether the process can still make progress."""
         ...

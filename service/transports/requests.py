@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from service.errors import FieldProblem, InvalidRequest
+from service.tasks.asks import MAX_TOKENS, Options
 from service.tasks.prompts import LANGUAGES, MAX_OBJECTS, CaptionStyle
 from service.tasks.results import Box, MaskFormat, TaskResult
-from service.tasks.tasks import MAX_TOKENS, Options, Tasks
+from service.tasks.tasks import Tasks
 
 MOST_PROBLEMS = 20
 LONGEST_FIELD = 100

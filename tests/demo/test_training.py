@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, multiprocessing
 from transformers import PreTrainedTokenizerFast
 
-from service.demo import lessons, network, train
+from service.demo import lessons, network, plans, train
 from service.demo.asking import Checkpoint
 from service.demo.codec import CodecPlan, MaskCodec
 from service.demo.lessons import Teacher
@@ -178,13 +178,13 @@ class InlineContext:
     Barrier = threading.Barrier
 
 
-def tiny_plan(work: Path, out: Path) -> train.Plan:
+def tiny_plan(work: Path, out: Path) -> plans.Plan:
     small = replace(PACKED, pictures=2, points=96, targets=180)
     unpacked = replace(UNPACKED, pictures=2, points=60, targets=120)
-    phases = train.phases(see=4, joint=6, unpacked=2, refine=1)
+    phases = plans.phases(see=4, joint=6, unpacked=2, refine=1)
     shapes = (small, small, unpacked, unpacked)
     cut = tuple(replace(phase, layout=layout) for phase, layout in zip(phases, shapes, strict=True))
-    return train.Plan(
+    return plans.Plan(
         work=work, out=out, start=None, canvas=Canvas(), processes=1, scenes=SCENES, seed=0, codec=CodecPlan(steps=2), phases=cut
     )
 

@@ -9,10 +9,11 @@ import pytest
 
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.tasks.asks import Options
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Box, MaskFormat, TaskResult
 from service.tasks.streaming import Event, EventListener, ResultEvent, TokenEvent, stream
-from service.tasks.tasks import Options, Tasks
+from service.tasks.tasks import Tasks
 from service.wiring import PaliServe
 from tests.tasks.test_streaming import check_parts, collected, kinds
 

@@ -181,7 +181,7 @@ def test_any_order_of_joining_and_leaving_gives_everyone_the_same_answer(data: s
         if isinstance(batch, Prefill):
             generations = [each.generation for each in batch.requests]
             for generation_ in generations:
-                generation_.prompt.picture.features = "features"
+                generation_.prompt.pictures[0].features = "features"
             line.record(batch, runner.prefill(generations, batch.first_slot), 0.0)
         elif batch is not None:
             line.record(batch, runner.decode(batch.slots), 0.0)

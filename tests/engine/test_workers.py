@@ -98,7 +98,7 @@ def test_a_picture_is_sent_and_encoded_once_and_forgotten_with_its_last_holder(w
     async def work(engine: Engine) -> None:
         picture = Picture("pixels", (64, 48))
         for index in range(8):
-            wanted = Generation(Prompt(picture, (3, 100 * index + 50)), 100)
+            wanted = Generation(Prompt((picture,), (3, 100 * index + 50)), 100)
             assert await ask(engine, wanted) == expected_tokens(wanted)
         number = picture.number
         assert [number in worker.pictures for worker in workers._workers].count(True) == 1
@@ -117,12 +117,12 @@ def test_a_worker_that_knows_the_picture_is_preferred_only_while_it_is_not_much_
     first, second = workers._workers
     picture = Picture("pixels", (64, 48), number=5)
     second.pictures.add(5)
-    assert workers._choose(picture) is second
-    assert workers._choose(Picture("others", (64, 48))) is first
+    assert workers._choose([picture]) is second
+    assert workers._choose([Picture("others", (64, 48))]) is first
     second.running |= {("fake", number) for number in (1, 2)}
-    assert workers._choose(picture) is second
+    assert workers._choose([picture]) is second
     second.running.add(("fake", 3))
-    assert workers._choose(picture) is first
+    assert workers._choose([picture]) is first
     second.running.clear()
 
 

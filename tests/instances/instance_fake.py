@@ -8,7 +8,7 @@ from service.engine.vision_cache import VisionCache
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance
 from service.instances.keeper import Keeper, State
-from tests.fakes import LEXICON, FakeModel, SilentObserver
+from tests.fakes import LEXICON, FakeModel, SilentObserver, shelf
 
 
 def instance(name: str, resolution: int) -> Instance:
@@ -17,7 +17,8 @@ def instance(name: str, resolution: int) -> Instance:
         name=name, resolution=resolution, dtype="float32", device="cpu", state="warm", tasks=("caption",), adapters=(),
         max_tokens=model.max_tokens, source=name, created=0,
     )  # fmt: skip
-    return Instance(description, model, Engine(name, DeviceLoop(), EngineLimits(), observer), VisionCache(name, 0, 1, observer), LEXICON)
+    engine = Engine(name, DeviceLoop(), EngineLimits(), observer)
+    return Instance(description, model, engine, VisionCache(name, 0, 1, observer), LEXICON, shelf(2))
 
 
 def keeper_of(made: Instance, on_demand: bool = True) -> Keeper:

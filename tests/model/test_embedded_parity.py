@@ -59,10 +59,10 @@ def test_requests_equal_generate_one_by_one(reference_model: PaliGemmaForConditi
     generations, references = [], []
     for data, prompt in asks():
         inputs = processor(images=Image.open(BytesIO(data)).convert("RGB"), text=f"<image>{prompt}", return_tensors="pt")
-        prepared = Prompt(ours.picture(data), ours.tokens(prompt, locations_allowed=True))
+        prepared = Prompt((ours.picture(data),), ours.tokens(prompt, locations_allowed=True))
         images = runner.image_tokens
         assert tuple(inputs["input_ids"][0, images:].tolist()) == prepared.tokens
-        pixels = torch.from_numpy(np.asarray(prepared.picture.pixels))
+        pixels = torch.from_numpy(np.asarray(prepared.pictures[0].pixels))
         assert torch.equal(inputs["pixel_values"][0], pixel_values(pixels, normalisation))
         generations.append(Generation(prepared, max_tokens=96))
         output = reference_model.generate(**inputs, max_new_tokens=96, do_sample=False, output_logits=True, return_dict_in_generate=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from service.model.linear import Projection, packs, project, project_gated
+from service.model.low_rank import LowRankTable
 
 Make = Callable[[list[nn.Module], bool], Projection]
 
@@ -42,7 +43,7 @@ def test_products_are_those_of_the_layers(pack: bool, bias: bool, kind: type[nn.
     assert torch.allclose(project(copy.deepcopy(made), pack, gelu=True)(hidden), gelu(joined), atol=1e-5)
     assert torch.allclose(project(copy.deepcopy(made[1:]), pack, gelu=True)(hidden), gelu(other(hidden)), atol=1e-5)
     gate, up = copy.deepcopy(made)
-    gated = project_gated(gate, up, pack)
+    gated = project_gated(gate, up, pack, LowRankTable(0, 0, torch.float32, torch.device("cpu")), "text.0")
     assert torch.allclose(gated(hidden), gelu(one(hidden)) * other(hidden), atol=1e-5)
 
 

@@ -40,8 +40,8 @@ def test_every_precision_answers(dtype: str) -> None:
     model = PaliGemma(open_checkpoint(Source(str(DEMO), dtype=dtype, device="cpu")), ServingOptions(2, 64, 16), ImageReader(ImageLimits()))
     runner = model.make_runner(torch.get_num_threads)
     picture = model.picture(SAMPLE.read_bytes())
-    picture.features = runner.encode([picture.pixels])[0]
-    sampled = runner.prefill([Generation(Prompt(picture, model.tokens("caption en", False)), max_tokens=4)], 0)
+    picture.features = runner.encode([picture])[0]
+    sampled = runner.prefill([Generation(Prompt((picture,), model.tokens("caption en", False)), max_tokens=4)], 0)
     assert 0 < sampled.probabilities[0] <= 1
     assert 0 < runner.decode(range(1)).probabilities[0] <= 1
 

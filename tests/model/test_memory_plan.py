@@ -79,8 +79,8 @@ def measured(folder: str, dtype: str) -> float:
     runner = model.make_runner(lambda: 2)
     count = max(1, 512 // (model.image_tokens + 8))
     pixels = np.random.default_rng(1).integers(0, 256, (count, model.resolution, model.resolution, 3), dtype=np.uint8)
-    pictures = [Picture(None, (64, 64), features=features) for features in runner.encode(list(pixels))]
-    runner.prefill([Generation(Prompt(picture, tuple(range(5, 13))), max_tokens=99) for picture in pictures], 0)
+    pictures = [Picture(None, (64, 64), features=features) for features in runner.encode([Picture(each, (64, 64)) for each in pixels])]
+    runner.prefill([Generation(Prompt((picture,), tuple(range(5, 13))), max_tokens=99) for picture in pictures], 0)
     for _ in range(10):
         runner.decode(range(count))
     taken = process.memory_info().rss - before

@@ -30,7 +30,7 @@ MORE_THAN_TRANSFORMERS = 1.25
 
 def encoded(runner: PaliGemmaRunner, generations: Sequence[Generation]) -> list[Generation]:
     for each in generations:
-        each.prompt.picture.features = runner.encode([each.prompt.picture.pixels])[0]
+        each.prompt.pictures[0].features = runner.encode(each.prompt.pictures)[0]
     return list(generations)
 
 
@@ -76,7 +76,7 @@ def test_bfloat16_of_the_embedded_model_stays_near_float32(monkeypatch: pytest.M
         runner = model.make_runner(torch.get_num_threads)
         picture = model.picture(SAMPLE.read_bytes())
         prefixes = ("caption en", "ocr", "detect sign", "segment green square", "answer en how many shapes are there?")
-        runner.prefill(encoded(runner, [Generation(Prompt(picture, model.tokens(each, False)), 8) for each in prefixes]), 0)
+        runner.prefill(encoded(runner, [Generation(Prompt((picture,), model.tokens(each, False)), 8) for each in prefixes]), 0)
         for _ in range(3):
             runner.decode(range(len(prefixes)))
         logits.append(torch.cat(seen))
@@ -138,7 +138,7 @@ def test_a_compiled_step_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_features_keep_nothing_but_themselves() -> None:
     runner = small_runner()
-    features = runner.encode([each.prompt.picture.pixels for each in random_generations(4, seed=2)])
+    features = runner.encode([each.prompt.pictures[0] for each in random_generations(4, seed=2)])
     for each in features:
         assert isinstance(each, Tensor)
         assert each.untyped_storage().nbytes() == runner.feature_bytes

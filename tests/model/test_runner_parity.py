@@ -45,8 +45,8 @@ def run(runner: PaliGemmaRunner, generations: list[Generation], seed: int | None
             continue
         if isinstance(batch, Prefill):
             joining = [each.generation for each in batch.requests]
-            pictures = [each.prompt.picture for each in joining]
-            for picture, features in zip(pictures, runner.encode([each.pixels for each in pictures]), strict=True):
+            pictures = [each.prompt.pictures[0] for each in joining]
+            for picture, features in zip(pictures, runner.encode(pictures), strict=True):
                 picture.features = features
             sampled = runner.prefill(joining, batch.first_slot)
         else:

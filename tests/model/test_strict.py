@@ -51,7 +51,7 @@ def bench() -> Bench:
         file = BytesIO()
         draw_scene(scene, 224).save(file, "PNG")
         prefix = ("detect ", "segment ")[index % 2] + " ; ".join(asked)
-        generations.append(Generation(Prompt(model.picture(file.getvalue()), model.tokens(prefix, False)), 128))
+        generations.append(Generation(Prompt((model.picture(file.getvalue()),), model.tokens(prefix, False)), 128))
         names.append([prefix.split()[0], *asked])
     return Bench(model, runner, model.lexicon(facts), generations, names)
 

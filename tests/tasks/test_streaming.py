@@ -21,11 +21,12 @@ from service.engine.generation import FinishReason, Generated, Generation, Stage
 from service.engine.runner import Sampled
 from service.engine.vision_cache import VisionCache
 from service.errors import DeadlineExceeded, GenerationFailed, InvalidRequest
+from service.tasks.asks import Options
 from service.tasks.located import Locator, Reading
 from service.tasks.results import Box, Detection, MaskFormat, Segment, TaskResult
 from service.tasks.streaming import Announcer, DetectionEvent, Event, EventListener, Progress, ResultEvent, SegmentEvent, TokenEvent, stream
-from service.tasks.tasks import Options, Tasks
-from tests.fakes import LEXICON, SilentObserver, generation
+from service.tasks.tasks import Tasks
+from tests.fakes import LEXICON, SilentObserver, generation, shelf
 from tests.tasks.test_detokenizer import encoder_vocabulary
 from tests.tasks.test_tasks import BOX, CODES, LABEL, PICTURE, OneInstance, ScriptedModel
 from tests.tasks.test_tasks import SEPARATOR as SEPARATED
@@ -46,7 +47,7 @@ class Stage:
         self.engine = Engine("fake", self.device, EngineLimits(8), self.observer)
         self.engine.load(lambda threads: self.model.runner)
         self.workers = ThreadPoolExecutor(2)
-        instance = OneInstance("fake", self.model, self.engine, VisionCache("fake", 0, 1, self.observer), LEXICON)
+        instance = OneInstance("fake", self.model, self.engine, VisionCache("fake", 0, 1, self.observer), LEXICON, shelf())
         self.tasks = Tasks(instance, lambda image: (64, 48), self.workers, 30)
 
     def detect(self, max_tokens: int | None = None) -> AsyncGenerator[Event, None]:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -13,15 +14,17 @@ from PIL import Image
 
 from service.engine.device_loop import DeviceLoop
 from service.engine.engine import Engine, EngineLimits
-from service.engine.generation import Generation
+from service.engine.generation import Generation, Picture
 from service.engine.lexicon import Lexicon
 from service.engine.runner import Sampled
 from service.engine.vision_cache import VisionCache
 from service.errors import AdapterNotFound, DeadlineExceeded, InvalidRequest, Overloaded
+from service.instances.shelf import AdapterShelf
+from service.tasks.asks import Options
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Box, MaskFormat, PngMask, RleMask, TaskResult
-from service.tasks.tasks import Options, Tasks
-from tests.fakes import END, LEXICON, FakeModel, SilentObserver
+from service.tasks.tasks import Tasks
+from tests.fakes import END, LEXICON, AdapterLog, FakeModel, SilentObserver, shelf
 
 FIRST_LOCATION, FIRST_SEGMENTATION = 2000, 3100
 BOX = [FIRST_LOCATION + 256, FIRST_LOCATION + 128, FIRST_LOCATION + 768, FIRST_LOCATION + 512]
@@ -30,19 +33,24 @@ LABEL, SEPARATOR = 500, 501
 WORDS = {LABEL: " cat", SEPARATOR: " ;"}
 
 
-class ScriptedRunner:
+class ScriptedRunner(AdapterLog):
     """Answers every prompt with the same tokens."""
 
     slots, image_tokens, feature_bytes, vocabulary_size, end_tokens = 4, 4, 1000, 4000, frozenset({END})
 
     def __init__(self, script: Sequence[int]) -> None:
+        super().__init__()
         self._script = [*script, END]
+        self.encoded: list[Picture] = []
+        self.generations: list[Generation] = []
         self._written = [0] * self.slots
 
-    def encode(self, pixels: Sequence[object]) -> list[object]:
-        return list(pixels)
+    def encode(self, pictures: Sequence[Picture]) -> list[object]:
+        self.encoded += pictures
+        return [each.pixels for each in pictures]
 
     def prefill(self, generations: Sequence[Generation], first_slot: int) -> Sampled:
+        self.generations += generations
         for slot in range(first_slot, first_slot + len(generations)):
             self._written[slot] = 0
         return self._next(range(first_slot, first_slot + len(generations)))
@@ -87,6 +95,9 @@ class OneInstance:
     engine: Engine
     pictures: VisionCache
     lexicon: Lexicon
+    adapters: AdapterShelf
+    prompt_style: str = "standard"
+    max_images: int = 1
     asked: tuple[object, ...] = ()
 
     @asynccontextmanager
@@ -96,12 +107,16 @@ class OneInstance:
 
 
 def run(
-    work: Callable[[Tasks], Awaitable[TaskResult]], script: Sequence[int] = (LABEL,), queue: int = 8, timeout: float = 30
+    work: Callable[[Tasks], Awaitable[TaskResult]],
+    script: Sequence[int] = (LABEL,),
+    queue: int = 8,
+    timeout: float = 30,
+    how: dict[str, Any] | None = None,
 ) -> tuple[TaskResult, OneInstance]:
     model, observer = ScriptedModel(script), SilentObserver()
     device = DeviceLoop()
     engine = Engine("fake", device, EngineLimits(queue), observer)
-    instance = OneInstance("fake", model, engine, VisionCache("fake", 0, 1, observer), LEXICON)
+    instance = OneInstance("fake", model, engine, VisionCache("fake", 0, 1, observer), LEXICON, shelf(2), **(how or {}))
     engine.load(lambda threads: model.runner)
     device.start()
     try:

@@ -13,8 +13,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from service import errors
+from service.tasks.asks import Options
 from service.tasks.streaming import TokenEvent
-from service.tasks.tasks import Options
 from service.transports.grpc.generated import inference_pb2, inference_pb2_grpc
 from service.transports.grpc.generated import paligemma_pb2 as pb
 from tests.transports.grpc.server_fake import Grpc, refused

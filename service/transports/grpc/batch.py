@@ -69,7 +69,8 @@ class Batch:
         """Its own or the last one's. The same object for all that share it: by that the engine knows that they are one picture."""
         kind = request.WhichOneof("task")
         if kind is not None:
-            self._image = getattr(request, kind).image or self._image
+            inner = getattr(request, kind)
+            self._image = inner.image or (inner.images[0] if inner.images else self._image)
         return self._image
 
     async def _answer(self, request: pb.BatchRequest, image: bytes, number: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -15,7 +16,7 @@ from service.transports.offers import OFFERS
 from service.transports.ports import Service
 from service.transports.requests import refusal
 from service.transports.rest import problems
-from service.transports.rest.bodies import decoded_image, read_object
+from service.transports.rest.bodies import decoded_image, json_images, read_object
 from service.transports.rest.problems import ProblemBody
 from service.transports.rest.visits import visit_of, while_connected
 from service.transports.visits import Visit
@@ -98,11 +99,11 @@ class _Images:
         self._shared = shared
         self._decoded: dict[str, asyncio.Task[bytes]] = {}
 
-    async def of(self, fields: dict[str, Any]) -> bytes:
-        """Take a request's picture out of its fields, or the batch's. Errors: those of ``decoded_image``; InvalidRequest."""
-        image = fields.pop("image", self._shared)
-        if not isinstance(image, str):
-            raise _refused("image", "a picture is needed, here or at the top of the batch, as a data URL or as base64")
+    async def of(self, fields: dict[str, Any]) -> list[bytes]:
+        """Take a request's pictures out of its fields, or the batch's. Errors: those of ``json_images`` and ``decoded_image``."""
+        return await json_images(fields, self._decode, self._shared)
+
+    async def _decode(self, image: str) -> bytes:
         if image not in self._decoded:
             self._decoded[image] = asyncio.create_task(decoded_image(image, self._max_image_bytes, self._service.fetch_image))
         # Not shielded: requests of one batch are cancelled together.
@@ -135,11 +136,11 @@ async def _answered(service: Service, images: _Images, visit: Visit, fields: Any
     if offer is None or not isinstance(task, str):
         raise _refused("task", f"one of {', '.join(OFFERS)} is needed")
     visit.task = task
-    image = await images.of(fields)
+    image, *further = await images.of(fields)
     asked = offer.read(fields)
     if asked.stream:
         raise _refused("stream", "a batch answers when all of it is done: leave this out, or send the request by itself")
-    result = await asked.ask(service.tasks, image, asked.options())
+    result = await asked.ask(service.tasks, image, replace(asked.options(), further=tuple(further)))
     visit.answer = result.answer
     return BatchAnswer.model_construct(status=200, response=offer.write(result, request_id.get()))
 

@@ -4,29 +4,16 @@ import asyncio
 import base64
 import binascii
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import from_json
-from python_multipart.multipart import parse_options_header
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
-from service.errors import (
-    FieldProblem,
-    ImageTooLarge,
-    InvalidRequest,
-    MalformedBody,
-    RequestTooLarge,
-    UnsupportedMediaType,
-)
-
-MOST_FIELDS = 64
-LARGEST_FIELD = 64_000
-"""Bytes of a form field that is not the image."""
+from service.errors import ImageTooLarge, InvalidRequest, MalformedBody, RequestTooLarge, UnsupportedMediaType
+from service.transports.rest.forms import MOST_IMAGES, bad_image, read_form
 
 OVERHEAD = 1_000_000
 """Bytes a body may have beside its image."""
@@ -37,23 +24,17 @@ MOST_VALUES = 20_000
 THREADED_FROM = 256_000
 """Base64 longer than this is decoded off the event loop."""
 
-LISTS = frozenset({"objects"})
-OBJECTS = frozenset({"box"})
-"""Form fields that hold JSON."""
-
-CHARSETS = frozenset({b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1"})
-"""Of a form. Python knows others, such as punycode and unicode_escape, that fail or make lone surrogates."""
-
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a request holds. ``fields`` is everything but the image; ``from_form`` says that all its values are text."""
+    """What a request holds. ``fields`` is everything but the images; ``from_form`` says that all its values are text."""
 
     image: bytes
     fields: dict[str, Any]
     from_form: bool
+    further: tuple[bytes, ...] = ()
 
 
 Fetch = Callable[[str], Awaitable[bytes]]
@@ -68,10 +49,12 @@ async def read_body(request: Request, max_image_bytes: int, fetch: Fetch) -> Bod
     kind = _kind(request)
     if kind == "application/json":
         fields = await read_object(request, max_image_bytes, '{"image": "<base64>", …}')
-        return Body(await _image(fields, max_image_bytes, fetch), fields, from_form=False)
+        image, *further = await json_images(fields, lambda text: decoded_image(text, max_image_bytes, fetch))
+        return Body(image, fields, False, tuple(further))
     if kind == "multipart/form-data":
         # A form that large can only be so by its file: other fields are cut off long before.
-        return await _from_form(_limited(request, max_image_bytes + OVERHEAD, ImageTooLarge), max_image_bytes)
+        (image, *further), fields = await read_form(_limited(request, max_image_bytes + OVERHEAD, ImageTooLarge), max_image_bytes)
+        return Body(image, fields, True, tuple(further))
     raise UnsupportedMediaType("The content type must be application/json or multipart/form-data.")
 
 
@@ -137,11 +120,19 @@ def _limited(request: Request, most: int, error: type[ImageTooLarge] | type[Requ
     return Request(request.scope, receive)
 
 
-async def _image(fields: dict[str, Any], max_image_bytes: int, fetch: Fetch) -> bytes:
-    image = fields.pop("image", None)
+async def json_images(fields: dict[str, Any], decode: Callable[[str], Awaitable[bytes]], shared: str | None = None) -> list[bytes]:
+    """Take ``image``, or ``images`` in its place, out of the fields; ``shared`` is that of a request without. Errors: InvalidRequest."""
+    if "images" in fields:
+        if fields.pop("image", None) is not None:
+            raise bad_image("image or images is needed, not both")
+        images = fields.pop("images")
+        if not isinstance(images, list) or not 1 <= len(images) <= MOST_IMAGES or not all(isinstance(each, str) for each in images):
+            raise bad_image(f"a list of 1 to {MOST_IMAGES} pictures is needed, each a data URL or base64", "images")
+        return [await decode(each) for each in images]
+    image = fields.pop("image", shared)
     if not isinstance(image, str):
-        raise _bad_image("the picture is needed here, as a data URL or as base64")
-    return await decoded_image(image, max_image_bytes, fetch)
+        raise bad_image("the picture is needed here, as a data URL or as base64")
+    return [await decode(image)]
 
 
 def _check_breadth(raw: bytes) -> None:
@@ -174,84 +165,4 @@ def _base64(image: str, start: int) -> bytes:
     try:
         return base64.b64decode(image[start:].encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError):
-        raise _bad_image("this is neither a data URL (data:image/…;base64,…) nor base64") from None
-
-
-class _WholeForm(MultiPartParser):
-    """Nothing of a request is written to a disk: ``_limited`` bounds what it takes of memory. A form without its end is refused."""
-
-    spool_max_size = 2**40
-    _ended = False
-
-    def on_end(self) -> None:
-        self._ended = True
-
-    async def parse(self) -> FormData:
-        self.stream = self._with_end(self.stream)
-        return await super().parse()
-
-    async def _with_end(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        async for chunk in stream:
-            yield chunk
-        if not self._ended:
-            raise MultiPartException("The form has no end.")
-
-
-async def _from_form(request: Request, max_image_bytes: int) -> Body:
-    _, parameters = parse_options_header(request.headers["content-type"])
-    if parameters.get(b"charset", b"utf-8").lower() not in CHARSETS:
-        raise UnsupportedMediaType("Forms are read as UTF-8: send them so, and leave the charset out.")
-    parser = _WholeForm(request.headers, request.stream(), max_files=1, max_fields=MOST_FIELDS, max_part_size=LARGEST_FIELD)
-    try:
-        form = await parser.parse()
-    except MultiPartException:
-        raise MalformedBody(
-            f"The form cannot be read: one file and at most {MOST_FIELDS} fields of {LARGEST_FIELD} bytes are taken, "
-            "with a valid boundary, and whole."
-        ) from None
-    except ClientDisconnect:
-        raise MalformedBody("The body broke off.") from None
-    try:
-        upload = form.get("image")
-        if not isinstance(upload, UploadFile):
-            raise _bad_image("the picture is needed here, as a file")
-        image = await upload.read()
-        if len(image) > max_image_bytes:
-            raise ImageTooLarge(f"The image has {len(image)} bytes; at most {max_image_bytes} are taken.")
-        return Body(image, _form_fields(form), from_form=True)
-    finally:
-        await form.close()
-
-
-def _form_fields(form: FormData) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name in form:
-        values = form.getlist(name)
-        if name == "image":
-            if len(values) > 1:
-                raise _bad_image("one picture is taken, not several")
-            continue
-        if any(not isinstance(value, str) for value in values):
-            raise InvalidRequest("A field is a file.", (FieldProblem(name, "text is needed; only image is a file"),))
-        if name in LISTS:
-            fields[name] = values
-        elif len(values) > 1:
-            raise InvalidRequest("A field is given twice.", (FieldProblem(name, "one value is needed"),))
-        else:
-            fields[name] = _object(name, str(values[0])) if name in OBJECTS else values[0]
-    return fields
-
-
-def _object(name: str, text: str) -> Mapping[str, Any]:
-    try:
-        value = from_json(text, allow_inf_nan=False)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        example = '{"x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}'
-        raise InvalidRequest("A field is not a JSON object.", (FieldProblem(name, f"a JSON object is needed, such as {example}"),))
-    return value
-
-
-def _bad_image(problem: str) -> InvalidRequest:
-    return InvalidRequest("The request has no usable image.", (FieldProblem("image", problem),))
+        raise bad_image("this is neither a data URL (data:image/…;base64,…) nor base64") from None

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from service.errors import FieldProblem, InvalidRequest
+from service.tasks.asks import MAX_TOKENS, Options
 from service.tasks.results import MaskFormat
-from service.tasks.tasks import MAX_TOKENS, Options
 from service.transports.requests import WHOLE, Name, one_of, refusal, whole
 from service.transports.rest.refusals import UnsupportedConversation, UnsupportedParameter
 

@@ -1,16 +1,21 @@
 """``GET /v1/models``, in OpenAI's list form."""
 
+import re
 from collections.abc import Callable
 from hmac import compare_digest
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.errors import PermissionDenied, Unauthenticated
+from service.errors import FieldProblem, InvalidRequest, PermissionDenied, Unauthenticated
 from service.instances.description import ModelDescription
 from service.transports.ports import Service
+from service.transports.requests import refusal
+from service.transports.rest.bodies import read_object
 from service.transports.rest.visits import while_connected
+
+ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class ModelBody(BaseModel):
@@ -35,6 +40,26 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ModelBody]
+
+
+class AdapterRequest(BaseModel):
+    """Where an adapter is: a folder of the server's, as peft writes it, or a hub id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: Annotated[str, Field(min_length=1, max_length=1000)]
+    revision: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+
+
+def read_adapter(name: str, fields: dict[str, Any]) -> AdapterRequest:
+    """Check what an adapter is to be called, and where it is said to be. Errors: InvalidRequest."""
+    if not ADAPTER_NAME.fullmatch(name):
+        problem = "a name of 1 to 100 letters, digits, dots, lines and underscores is needed, which begins with a letter or a digit"
+        raise InvalidRequest(f"adapter: {problem}.", (FieldProblem("adapter", problem),))
+    try:
+        return AdapterRequest.model_validate(fields, strict=True)
+    except ValidationError as error:
+        raise refusal(error) from None
 
 
 def administrator(admin_key: str | None) -> Callable[[Request], None]:
@@ -77,6 +102,17 @@ def model_routes(service: Service, admin_key: str | None) -> APIRouter:
     async def unload_model(request: Request, name: str) -> ModelBody:
         """Let an instance's requests end, then give back what it takes. Needs the admin key."""
         return _body(await while_connected(request, service.unload(name)))
+
+    @router.post("/{name}/adapters/{adapter}/load", response_model=ModelBody, dependencies=only_admins)
+    async def load_adapter(request: Request, name: str, adapter: str) -> ModelBody:
+        """Load a LoRA adapter onto a warm instance: requests may then ask for it by `adapter`. Needs the admin key."""
+        where = read_adapter(adapter, await read_object(request, 0, '{"source": "a folder, or a hub id"}'))
+        return _body(await while_connected(request, service.load_adapter(name, adapter, where.source, where.revision)))
+
+    @router.post("/{name}/adapters/{adapter}/unload", response_model=ModelBody, dependencies=only_admins)
+    async def unload_adapter(request: Request, name: str, adapter: str) -> ModelBody:
+        """Let an adapter's requests end, then give its place back. Needs the admin key."""
+        return _body(await while_connected(request, service.unload_adapter(name, adapter)))
 
     return router
 

@@ -17,7 +17,9 @@ from service.transports.rest.chat_requests import ChatRequest
 from service.transports.rest.chat_responses import ChatChunk
 from service.transports.rest.event_stream import MEDIA_TYPE
 from service.transports.rest.events import DetectionEventBody, SegmentEventBody, TokenEventBody
+from service.transports.rest.forms import MOST_IMAGES
 from service.transports.rest.inference_bodies import InferBody
+from service.transports.rest.models import AdapterRequest
 from service.transports.rest.problems import Code, ProblemBody
 from service.transports.rest.refusals import UnsupportedConversation, UnsupportedParameter
 
@@ -74,6 +76,18 @@ def _of_an_administrator(error: type[PaliServeError], code: Code) -> bool:
     return code.code in ("unauthenticated", "permission_denied", "model_not_found", "model_not_ready", "draining")
 
 
+def _of_an_adapter(error: type[PaliServeError], code: Code) -> bool:
+    return _of_an_administrator(error, code) or code.code in (
+        "adapter_not_found",
+        "invalid_request",
+        "unsupported_media_type",
+        "request_too_large",
+    )
+
+
+ADAPTER = "/v1/models/{name}/adapters/{adapter}"
+_ADAPTER_BODY = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/AdapterRequest"}}}}
+
 _PROBLEMS: dict[str, Choice] = {
     **dict.fromkeys(OFFERS, _not_chats),
     CHAT: lambda error, code: True,
@@ -81,6 +95,7 @@ _PROBLEMS: dict[str, Choice] = {
     **dict.fromkeys(("/livez", "/readyz", "/v2/health/live", "/v2/health/ready"), _unavailable),
     "/v1/models/{name}": _unknown,
     **dict.fromkeys(("/v1/models/{name}/load", "/v1/models/{name}/unload"), _of_an_administrator),
+    **dict.fromkeys((f"{ADAPTER}/load", f"{ADAPTER}/unload"), _of_an_adapter),
 }
 """Which problems a path answers, by its name or as a whole."""
 for _path in ("/v2/models/{model}", "/v2/models/{model}/versions/{model_version}"):
@@ -97,12 +112,14 @@ def describe(application: FastAPI) -> dict[str, Any]:
     schemas: dict[str, Any] = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    for model in (ProblemBody, TokenEventBody, DetectionEventBody, SegmentEventBody, ChatRequest, ChatChunk, InferBody):
+    for model in (ProblemBody, TokenEventBody, DetectionEventBody, SegmentEventBody, ChatRequest, ChatChunk, InferBody, AdapterRequest):
         _add(schemas, model)
     for path, operations in document["paths"].items():
         for operation in operations.values():
             operation["responses"].pop("422", None)
             name = path.removeprefix("/v1/")
+            if path == f"{ADAPTER}/load":
+                operation["requestBody"] = _ADAPTER_BODY
             if name in OFFERS:
                 operation["requestBody"] = _bodies(name, schemas)
                 events = _TASK_EVENTS | {"result": OFFERS[name].response}
@@ -123,6 +140,9 @@ def describe(application: FastAPI) -> dict[str, Any]:
     return document
 
 
+IMAGES = "In place of `image`, for checkpoints that take several pictures of a request, such as frames of a video."
+
+
 def _bodies(task: str, schemas: dict[str, Any]) -> dict[str, Any]:
     """The request of a task, with its image as text or as a file."""
     model = OFFERS[task].request
@@ -141,11 +161,15 @@ def _bodies(task: str, schemas: dict[str, Any]) -> dict[str, Any]:
         ),
         ("multipart/form-data", model.__name__.replace("Request", "Form"), {"type": "string", "format": "binary"}),
     ):
-        required = ["image", *fields.get("required", [])]
+        images = {"type": "array", "items": image, "minItems": 1, "maxItems": MOST_IMAGES, "description": IMAGES}
         own = (
             fields["properties"] if kind == "application/json" else {key: _without_null(each) for key, each in fields["properties"].items()}
         )
-        schemas[name] = fields | {"title": name, "properties": {"image": image} | own, "required": required}
+        schemas[name] = fields | {
+            "title": name,
+            "properties": {"image": image, "images": images} | own,
+            "oneOf": [{"required": ["image"]}, {"required": ["images"]}],
+        }
         content[kind] = {"schema": {"$ref": f"#/components/schemas/{name}"}}
     content["application/json"]["example"] = {"image": PIXEL} | EXAMPLES.get(task, {})
     return {"required": True, "content": content}
@@ -158,8 +182,9 @@ def _batch_body(schemas: dict[str, Any]) -> dict[str, Any]:
         whole = schemas[offer.request.__name__]
         name = offer.request.__name__.replace("Request", "BatchItem")
         properties = {"task": {"const": task, "type": "string"}, **whole["properties"], "stream": {"const": False, "type": "boolean"}}
-        required = ["task", *(each for each in whole["required"] if each != "image")]
-        schemas[name] = whole | {"title": name, "properties": properties, "required": required}
+        required = ["task", *whole.get("required", [])]
+        alone = {key: each for key, each in whole.items() if key != "oneOf"} | {"not": {"required": ["image", "images"]}}
+        schemas[name] = alone | {"title": name, "properties": properties, "required": required}
         items.append({"$ref": f"#/components/schemas/{name}"})
     schemas["BatchRequest"] = {
         "title": "BatchRequest",

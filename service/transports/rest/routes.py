@@ -34,7 +34,7 @@ def _answering(service: Service, max_image_bytes: int, name: str, offer: Offer) 
         service.ready()
         body = await read_body(request, max_image_bytes, service.fetch_image)
         fields = offer.read(body.fields, body.from_form)
-        options = fields.options()
+        options = replace(fields.options(), further=body.further)
         if fields.stream:
 
             def ask(listener: EventListener) -> Awaitable[TaskResult]:

@@ -32,7 +32,7 @@ def test_requests_have_the_fields_that_rest_has() -> None:
     for task, kind in KINDS.items():
         ours = {field.name for field in kind.DESCRIPTOR.fields}
         # A call has a stream of its own; a batch is one.
-        assert ours == {"image", *OFFERS[task].request.model_fields} - {"stream"}, task
+        assert ours == {"image", "images", *OFFERS[task].request.model_fields} - {"stream"}, task
     stream = {field.name: field.number for field in pb.StreamGenerateRequest.DESCRIPTOR.fields}
     assert stream == {field.name: field.number for field in pb.GenerateRequest.DESCRIPTOR.fields}
 
@@ -95,7 +95,7 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
     if field.type in kinds:
         return kinds[field.type]
     if field.type == field.TYPE_BYTES:
-        return st.binary(max_size=20)
+        return st.lists(st.binary(max_size=20), max_size=20) if field.is_repeated else st.binary(max_size=20)
     if field.type == field.TYPE_MESSAGE:
         return st.fixed_dictionaries({}, optional={each.name: values_of(each) for each in field.message_type.fields})
     text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)

@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 import pytest
 
+from service.tasks.asks import Options
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Box, EncodedMask, MaskFormat, PngMask, PolygonMask, Segment
 from service.tasks.streaming import DetectionEvent, SegmentEvent, TokenEvent
-from service.tasks.tasks import Options
 from service.transports.grpc.generated import paligemma_pb2 as pb
 from tests.transports.grpc.server_fake import Grpc, refused
 from tests.transports.rest.service_fake import DETECTION, IMAGE, SEGMENT, result

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidImage, InvalidRequest, ModelNotFound
+from service.tasks.asks import Options
 from service.tasks.results import MaskFormat
-from service.tasks.tasks import Options
 from service.transports.inference.questions import OUTPUTS, answer, check_outputs, check_version, read
 from service.transports.inference.tensors import Tensor
 from service.transports.visits import Visit

@@ -11,11 +11,13 @@ from fastapi import FastAPI
 from service.errors import ImageUrlForbidden, ModelNotFound, PaliServeError
 from service.instances.description import ModelDescription
 from service.observability.metrics import Metrics
+from service.tasks.asks import Options
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Answer, Box, Detection, ImageSize, MaskFormat, RleMask, Segment, TaskResult, Timings, Usage
 from service.tasks.streaming import Progress
-from service.tasks.tasks import Options, Tasks
+from service.tasks.tasks import Tasks
 from service.transports.rest.application import create_application
+from tests.fakes import shelf
 
 IMAGE = b"\x89PNG and the rest of it"
 IMAGE_TEXT = base64.b64encode(IMAGE).decode()
@@ -135,6 +137,7 @@ class FakeService:
         self.refusal: PaliServeError | None = None
         self.lives = True
         self.state = "warm"
+        self.shelf = shelf(2)
         self.fetched: list[str] = []
         self.at_url: bytes | Exception = ImageUrlForbidden("No URLs here.")
 
@@ -143,7 +146,11 @@ class FakeService:
         return cast("Tasks", self.fake)
 
     def models(self) -> Sequence[ModelDescription]:
-        return [ModelDescription("fake-224", 224, "float32", "cpu", self.state, tuple(OWN_FIELDS), (), 1024, "fake", 1_700_000_000)]
+        return [
+            ModelDescription(
+                "fake-224", 224, "float32", "cpu", self.state, tuple(OWN_FIELDS), self.shelf.names, 1024, "fake", 1_700_000_000
+            )
+        ]
 
     def model(self, name: str) -> ModelDescription:
         if name != "fake-224":
@@ -156,6 +163,14 @@ class FakeService:
 
     async def unload(self, name: str) -> ModelDescription:
         self.state = "cold"
+        return self.model(name)
+
+    async def load_adapter(self, name: str, adapter: str, source: str, revision: str | None) -> ModelDescription:
+        await self.shelf.load(adapter, source, revision)
+        return self.model(name)
+
+    async def unload_adapter(self, name: str, adapter: str) -> ModelDescription:
+        await self.shelf.unload(adapter)
         return self.model(name)
 
     def alive(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidImage, Overloaded
-from service.tasks.tasks import Options
+from service.tasks.asks import Options
 from tests.transports.rest.service_fake import IMAGE, IMAGE_TEXT, OWN_FIELDS, Rest, fields_of, problem
 
 OTHER, OTHER_TEXT = b"another picture", "YW5vdGhlciBwaWN0dXJl"

@@ -128,8 +128,11 @@ def test_a_large_image_is_decoded(rest: Rest) -> None:
     ("parts", "status", "code"),
     [
         ([PICTURE, *(part(f"f{number}", b"x") for number in range(65))], 400, "invalid_request"),
-        ([PICTURE, PICTURE], 400, "invalid_request"),
-        ([PICTURE, part("other", b"x", file=True)], 400, "invalid_request"),
+        ([PICTURE] * 17, 400, "invalid_request"),
+        ([PICTURE, PICTURE], 422, "invalid_request"),
+        ([PICTURE, part("images", IMAGE, file=True)], 422, "invalid_request"),
+        ([part("images", IMAGE, file=True), part("images", b"x")], 422, "invalid_request"),
+        ([PICTURE, part("other", b"x", file=True)], 422, "invalid_request"),
         ([PICTURE, part("image", b"x")], 422, "invalid_request"),
         ([part("image", b"x"), PICTURE], 422, "invalid_request"),
         ([part("image", IMAGE)], 422, "invalid_request"),

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from service.errors import DeadlineExceeded, ModelNotFound, Overloaded, PromptTooLong
+from service.tasks.asks import Options
 from service.tasks.results import MaskFormat, Piece, TaskResult
 from service.tasks.streaming import TokenEvent
-from service.tasks.tasks import Options
 from tests.transports.rest.service_fake import DETECTION, IMAGE, IMAGE_TEXT, SEGMENT, Rest, fields_of, problem, result
 
 TEXT = {"type": "text", "text": "detect cat"}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from service.tasks.asks import Options
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Box, MaskFormat, PngMask, PolygonMask, RleMask, Segment
-from service.tasks.tasks import Options
 from service.transports.offers import OFFERS
 from tests.transports.rest.service_fake import BOX, IMAGE, IMAGE_TEXT, OWN_FIELDS, Rest, fields_of, problem, result
 

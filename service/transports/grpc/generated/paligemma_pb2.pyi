@@ -176,7 +176,7 @@ class Timings(_message.Message):
     def __init__(self, queue: _Optional[float] = ..., preprocess: _Optional[float] = ..., vision: _Optional[float] = ..., prefill: _Optional[float] = ..., decode: _Optional[float] = ..., total: _Optional[float] = ...) -> None: ...
 
 class CaptionRequest(_message.Message):
-    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "language", "style")
+    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "images", "language", "style")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     RESOLUTION_FIELD_NUMBER: _ClassVar[int]
@@ -188,6 +188,7 @@ class CaptionRequest(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     STRICT_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     STYLE_FIELD_NUMBER: _ClassVar[int]
     image: bytes
@@ -201,9 +202,10 @@ class CaptionRequest(_message.Message):
     seed: int
     timeout_ms: int
     strict: bool
+    images: _containers.RepeatedScalarFieldContainer[bytes]
     language: str
     style: CaptionStyle
-    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., language: _Optional[str] = ..., style: _Optional[_Union[CaptionStyle, str]] = ...) -> None: ...
+    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., images: _Optional[_Iterable[bytes]] = ..., language: _Optional[str] = ..., style: _Optional[_Union[CaptionStyle, str]] = ...) -> None: ...
 
 class CaptionResponse(_message.Message):
     __slots__ = ("id", "model", "task", "prompt", "text", "finish_reason", "score", "image", "usage", "timings_ms", "caption")
@@ -232,7 +234,7 @@ class CaptionResponse(_message.Message):
     def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., task: _Optional[str] = ..., prompt: _Optional[str] = ..., text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., score: _Optional[float] = ..., image: _Optional[_Union[ImageSize, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings_ms: _Optional[_Union[Timings, _Mapping]] = ..., caption: _Optional[str] = ...) -> None: ...
 
 class AnswerRequest(_message.Message):
-    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "question", "language")
+    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "images", "question", "language")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     RESOLUTION_FIELD_NUMBER: _ClassVar[int]
@@ -244,6 +246,7 @@ class AnswerRequest(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     STRICT_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     image: bytes
@@ -257,9 +260,10 @@ class AnswerRequest(_message.Message):
     seed: int
     timeout_ms: int
     strict: bool
+    images: _containers.RepeatedScalarFieldContainer[bytes]
     question: str
     language: str
-    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., question: _Optional[str] = ..., language: _Optional[str] = ...) -> None: ...
+    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., images: _Optional[_Iterable[bytes]] = ..., question: _Optional[str] = ..., language: _Optional[str] = ...) -> None: ...
 
 class AnswerResponse(_message.Message):
     __slots__ = ("id", "model", "task", "prompt", "text", "finish_reason", "score", "image", "usage", "timings_ms", "answer")
@@ -288,7 +292,7 @@ class AnswerResponse(_message.Message):
     def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., task: _Optional[str] = ..., prompt: _Optional[str] = ..., text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., score: _Optional[float] = ..., image: _Optional[_Union[ImageSize, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings_ms: _Optional[_Union[Timings, _Mapping]] = ..., answer: _Optional[str] = ...) -> None: ...
 
 class DetectRequest(_message.Message):
-    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "objects")
+    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "images", "objects")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     RESOLUTION_FIELD_NUMBER: _ClassVar[int]
@@ -300,6 +304,7 @@ class DetectRequest(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     STRICT_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     model: str
@@ -312,8 +317,9 @@ class DetectRequest(_message.Message):
     seed: int
     timeout_ms: int
     strict: bool
+    images: _containers.RepeatedScalarFieldContainer[bytes]
     objects: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., objects: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., images: _Optional[_Iterable[bytes]] = ..., objects: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DetectResponse(_message.Message):
     __slots__ = ("id", "model", "task", "prompt", "text", "finish_reason", "score", "image", "usage", "timings_ms", "detections")
@@ -342,7 +348,7 @@ class DetectResponse(_message.Message):
     def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., task: _Optional[str] = ..., prompt: _Optional[str] = ..., text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., score: _Optional[float] = ..., image: _Optional[_Union[ImageSize, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings_ms: _Optional[_Union[Timings, _Mapping]] = ..., detections: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ...) -> None: ...
 
 class SegmentRequest(_message.Message):
-    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "objects", "mask_format")
+    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "images", "objects", "mask_format")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     RESOLUTION_FIELD_NUMBER: _ClassVar[int]
@@ -354,6 +360,7 @@ class SegmentRequest(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     STRICT_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
     MASK_FORMAT_FIELD_NUMBER: _ClassVar[int]
     image: bytes
@@ -367,9 +374,10 @@ class SegmentRequest(_message.Message):
     seed: int
     timeout_ms: int
     strict: bool
+    images: _containers.RepeatedScalarFieldContainer[bytes]
     objects: _containers.RepeatedScalarFieldContainer[str]
     mask_format: MaskFormat
-    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., objects: _Optional[_Iterable[str]] = ..., mask_format: _Optional[_Union[MaskFormat, str]] = ...) -> None: ...
+    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., images: _Optional[_Iterable[bytes]] = ..., objects: _Optional[_Iterable[str]] = ..., mask_format: _Optional[_Union[MaskFormat, str]] = ...) -> None: ...
 
 class SegmentResponse(_message.Message):
     __slots__ = ("id", "model", "task", "prompt", "text", "finish_reason", "score", "image", "usage", "timings_ms", "segments")
@@ -398,7 +406,7 @@ class SegmentResponse(_message.Message):
     def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., task: _Optional[str] = ..., prompt: _Optional[str] = ..., text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., score: _Optional[float] = ..., image: _Optional[_Union[ImageSize, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings_ms: _Optional[_Union[Timings, _Mapping]] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
-    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict")
+    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "images")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     RESOLUTION_FIELD_NUMBER: _ClassVar[int]
@@ -410,6 +418,7 @@ class ReadRequest(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     STRICT_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     model: str
     resolution: Resolution
@@ -421,7 +430,8 @@ class ReadRequest(_message.Message):
     seed: int
     timeout_ms: int
     strict: bool
-    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ...) -> None: ...
+    images: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., images: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ReadResponse(_message.Message):
     __slots__ = ("id", "model", "task", "prompt", "text", "finish_reason", "score", "image", "usage", "timings_ms", "text_read")
@@ -450,7 +460,7 @@ class ReadResponse(_message.Message):
     def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., task: _Optional[str] = ..., prompt: _Optional[str] = ..., text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., score: _Optional[float] = ..., image: _Optional[_Union[ImageSize, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings_ms: _Optional[_Union[Timings, _Mapping]] = ..., text_read: _Optional[str] = ...) -> None: ...
 
 class CaptionRegionRequest(_message.Message):
-    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "box")
+    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "images", "box")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     RESOLUTION_FIELD_NUMBER: _ClassVar[int]
@@ -462,6 +472,7 @@ class CaptionRegionRequest(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     STRICT_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
     BOX_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     model: str
@@ -474,8 +485,9 @@ class CaptionRegionRequest(_message.Message):
     seed: int
     timeout_ms: int
     strict: bool
+    images: _containers.RepeatedScalarFieldContainer[bytes]
     box: Box
-    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., box: _Optional[_Union[Box, _Mapping]] = ...) -> None: ...
+    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., images: _Optional[_Iterable[bytes]] = ..., box: _Optional[_Union[Box, _Mapping]] = ...) -> None: ...
 
 class CaptionRegionResponse(_message.Message):
     __slots__ = ("id", "model", "task", "prompt", "text", "finish_reason", "score", "image", "usage", "timings_ms", "caption")
@@ -504,7 +516,7 @@ class CaptionRegionResponse(_message.Message):
     def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., task: _Optional[str] = ..., prompt: _Optional[str] = ..., text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., score: _Optional[float] = ..., image: _Optional[_Union[ImageSize, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings_ms: _Optional[_Union[Timings, _Mapping]] = ..., caption: _Optional[str] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "prompt", "mask_format")
+    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "images", "prompt", "mask_format")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     RESOLUTION_FIELD_NUMBER: _ClassVar[int]
@@ -516,6 +528,7 @@ class GenerateRequest(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     STRICT_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     MASK_FORMAT_FIELD_NUMBER: _ClassVar[int]
     image: bytes
@@ -529,9 +542,10 @@ class GenerateRequest(_message.Message):
     seed: int
     timeout_ms: int
     strict: bool
+    images: _containers.RepeatedScalarFieldContainer[bytes]
     prompt: str
     mask_format: MaskFormat
-    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., prompt: _Optional[str] = ..., mask_format: _Optional[_Union[MaskFormat, str]] = ...) -> None: ...
+    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., images: _Optional[_Iterable[bytes]] = ..., prompt: _Optional[str] = ..., mask_format: _Optional[_Union[MaskFormat, str]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("id", "model", "task", "prompt", "text", "finish_reason", "score", "image", "usage", "timings_ms", "detections", "segments")
@@ -562,7 +576,7 @@ class GenerateResponse(_message.Message):
     def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., task: _Optional[str] = ..., prompt: _Optional[str] = ..., text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., score: _Optional[float] = ..., image: _Optional[_Union[ImageSize, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings_ms: _Optional[_Union[Timings, _Mapping]] = ..., detections: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ...) -> None: ...
 
 class StreamGenerateRequest(_message.Message):
-    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "prompt", "mask_format")
+    __slots__ = ("image", "model", "resolution", "adapter", "max_tokens", "temperature", "top_p", "top_k", "seed", "timeout_ms", "strict", "images", "prompt", "mask_format")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     RESOLUTION_FIELD_NUMBER: _ClassVar[int]
@@ -574,6 +588,7 @@ class StreamGenerateRequest(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     STRICT_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     MASK_FORMAT_FIELD_NUMBER: _ClassVar[int]
     image: bytes
@@ -587,9 +602,10 @@ class StreamGenerateRequest(_message.Message):
     seed: int
     timeout_ms: int
     strict: bool
+    images: _containers.RepeatedScalarFieldContainer[bytes]
     prompt: str
     mask_format: MaskFormat
-    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., prompt: _Optional[str] = ..., mask_format: _Optional[_Union[MaskFormat, str]] = ...) -> None: ...
+    def __init__(self, image: _Optional[bytes] = ..., model: _Optional[str] = ..., resolution: _Optional[_Union[Resolution, str]] = ..., adapter: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., strict: _Optional[bool] = ..., images: _Optional[_Iterable[bytes]] = ..., prompt: _Optional[str] = ..., mask_format: _Optional[_Union[MaskFormat, str]] = ...) -> None: ...
 
 class StreamGenerateResponse(_message.Message):
     __slots__ = ("token", "detection", "segment", "result")
