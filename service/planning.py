@@ -192,7 +192,8 @@ def demo_settings() -> InstanceSettings:
 def source(wanted: InstanceSettings, settings: Settings) -> Source:
     """Where an instance's checkpoint is, and how it is to be held."""
     mask_decoder = None if wanted.mask_decoder is None else Path(wanted.mask_decoder)
-    return Source(wanted.source, wanted.revision, wanted.dtype, wanted.device or settings.device, mask_decoder)
+    device = wanted.device or settings.device
+    return Source(wanted.source, wanted.revision, wanted.dtype, device, mask_decoder, wanted.enlarge, wanted.quantization)
 
 
 def _shape(wanted: InstanceSettings, device: str, dtype: str, count: int) -> Shape:
@@ -209,6 +210,7 @@ def _shape(wanted: InstanceSettings, device: str, dtype: str, count: int) -> Sha
         images=wanted.max_images,
         adapters=wanted.adapter_places,
         adapter_rank=wanted.max_adapter_rank,
+        quantization=wanted.quantization,
     )
 
 

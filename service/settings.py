@@ -54,9 +54,11 @@ class InstanceSettings(BaseModel):
     source: str = Field(min_length=1)
     revision: str | None = None
     resolution: Literal[224, 448, 896] | None = None
+    enlarge: Literal[1, 2, 4] = 1
     preload: bool = True
     pinned: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    quantization: Literal["int8", "int8-dynamic", "int4"] | None = None
     device: str | None = None
     slots: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] | None = None
     max_prompt_tokens: int = Field(default=256, ge=8, le=4096)
@@ -73,7 +75,7 @@ class InstanceSettings(BaseModel):
 
     @field_validator("adapters")
     @classmethod
-    def _named_apart(cls, value: tuple[AdapterSettings, ...]) -> tuple[AdapterSettings, ...]:
+    def _adapters_named_apart(cls, value: tuple[AdapterSettings, ...]) -> tuple[AdapterSettings, ...]:
         return _apart(value)
 
     @model_validator(mode="after")

@@ -66,14 +66,16 @@ def random_model(paligemma2: bool, seed: int = 0, sliding_window: int = 4096) ->
     return model
 
 
-def random_generations(count: int, seed: int, longest_prompt: int = 24, most_tokens: int = 40) -> list[Generation]:
+def random_generations(count: int, seed: int, longest_prompt: int = 24, most_tokens: int = 40, most_pictures: int = 1) -> list[Generation]:
     """Distinct pictures (a few of them asked twice), prompt lengths 2..``longest_prompt``, budgets 1..``most_tokens``."""
     chance, noise = random.Random(seed), np.random.default_rng(seed)
     pictures = [noise.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(max(1, count * 3 // 4))]
     generations = []
     for index in range(count):
         words = [chance.randrange(100, VOCABULARY - 10) for _ in range(chance.randint(0, longest_prompt - 2))]
-        prompt = Prompt((Picture(pictures[index % len(pictures)], (SIDE, SIDE)),), (2, *words, 50))
+        shown = 1 if most_pictures == 1 else chance.randint(1, most_pictures)
+        mine = tuple(Picture(pictures[(index + further) % len(pictures)], (SIDE, SIDE)) for further in range(shown))
+        prompt = Prompt(mine, (2, *words, 50))
         generations.append(Generation(prompt, max_tokens=chance.randint(1, most_tokens)))
     return generations
 
@@ -97,11 +99,12 @@ def reference(model: PaliGemmaForConditionalGeneration, generation: Generation, 
     image = model.config.image_token_id
     side = model.config.vision_config
     count = (side.image_size // side.patch_size) ** 2
-    pixels = torch.from_numpy(np.asarray(generation.prompt.pictures[0].pixels))
-    ids = torch.tensor([[image] * count + list(generation.prompt.tokens)])
+    shown = generation.prompt.pictures
+    pixels = torch.from_numpy(np.stack([np.asarray(each.pixels) for each in shown]))
+    ids = torch.tensor([[image] * count * len(shown) + list(generation.prompt.tokens)])
     output = model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), token_type_ids=torch.zeros_like(ids),
-        pixel_values=pixel_values(pixels)[None].to(model.dtype), max_new_tokens=generation.max_tokens,
+        pixel_values=pixel_values(pixels).to(model.dtype), max_new_tokens=generation.max_tokens,
         do_sample=False, output_logits=True, return_dict_in_generate=True,
     )  # fmt: skip
     tokens = output.sequences[0, ids.shape[1] :].tolist()

@@ -1,6 +1,6 @@
 """Training batches: pictures of the pool with freshly drawn questions, as arrays of fixed shapes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -33,8 +33,16 @@ MORE_SIGNS = 0.15
 class Teacher:
     """Draws batches from a pool, endlessly."""
 
-    def __init__(self, pool: Pool, tokenizer: PreTrainedTokenizerFast, seed: list[int], absent_share: float = 0.12) -> None:
-        """``absent_share``: how many of the names in a list are not in the picture."""
+    def __init__(
+        self,
+        pool: Pool,
+        tokenizer: PreTrainedTokenizerFast,
+        seed: list[int],
+        absent_share: float = 0.12,
+        wording: Callable[[str], str] = lambda text: text,
+    ) -> None:
+        """``absent_share``: of the names in a list, how many are not in the picture. ``wording`` says all texts in other words."""
+        self._wording = wording
         self._absent_share = absent_share
         self._pool = pool
         self._with_sign = np.array([number for number, scene in enumerate(pool.scenes) if scene.sign])
@@ -85,8 +93,8 @@ class Teacher:
 
     def _write(self, page: Page, picture: int, number: int, pair: Pair) -> None:
         encode = self._tokenizer.encode
-        prefix = [int(self._tokenizer.bos_token_id), *encode(pair.prefix + "\n", add_special_tokens=False)]
-        answer = [*encode(pair.answer, add_special_tokens=False), self._end]
+        prefix = [int(self._tokenizer.bos_token_id), *encode(self._wording(pair.prefix) + "\n", add_special_tokens=False)]
+        answer = [*encode(self._wording(pair.answer), add_special_tokens=False), self._end]
         place = page.place(picture, len(prefix) + len(answer))
         if place is None:
             return

@@ -16,7 +16,9 @@ from transformers import AutoProcessor, PaliGemmaConfig, PaliGemmaForConditional
 from transformers.models.paligemma.processing_paligemma import PaliGemmaProcessor
 
 from service.errors import OperatorError
+from service.model.enlarging import enlarge_config, enlarge_patches
 from service.model.hub import HUB_ID, FetchError, cached_config, fetch
+from service.model.quantizing import check_quantization, quantize
 
 ACTIVATION = "gelu_pytorch_tanh"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -32,7 +34,7 @@ class Source:
     """Where a checkpoint is: a folder or a hub id with a revision; and how it is to be held in memory.
 
     ``device`` is a torch device name or "auto": CUDA where there is one, else the CPU. ``dtype`` None: float32 on a CPU, bfloat16 on CUDA.
-    ``mask_decoder`` names a file that is not in the folder itself.
+    ``mask_decoder`` names a file that is not in the folder itself. ``enlarge``: see ``enlarging``; ``quantization``: see ``quantizing``.
     """
 
     checkpoint: str
@@ -40,6 +42,8 @@ class Source:
     dtype: str | None = None
     device: str = "auto"
     mask_decoder: Path | None = None
+    enlarge: int = 1
+    quantization: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Weights:
     folder: Path
     dtype: str
     device: str
+    enlarge: int = 1
+    quantization: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,8 @@ def open_checkpoint(source: Source) -> Checkpoint:
         raise CheckpointError(f"{source.checkpoint}: its processor is a {type(processor).__name__}, not a PaliGemmaProcessor.")
     found = (folder / name for name in MASK_DECODER_FILES)
     mask_decoder = source.mask_decoder or next((path for path in found if path.is_file()), None)
-    return Checkpoint(Weights(folder, dtype, device), config, processor, mask_decoder)
+    weights = Weights(folder, dtype, device, source.enlarge, source.quantization)
+    return Checkpoint(weights, enlarge_config(config, source.enlarge), processor, mask_decoder)
 
 
 def load_model(weights: Weights) -> PaliGemmaForConditionalGeneration:
@@ -89,13 +96,18 @@ def load_model(weights: Weights) -> PaliGemmaForConditionalGeneration:
         model = PaliGemmaForConditionalGeneration.from_pretrained(
             weights.folder, dtype=DTYPES[weights.dtype], use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
+        if weights.enlarge > 1:
+            enlarge_patches(model, weights.enlarge)
         model = model.to(weights.device)
+        if weights.quantization:
+            quantize(model, weights.quantization)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{weights.folder}: the weights cannot be read: {error}") from error
     if weights.device == "cpu":
         for parameter in model.parameters():
             # As it is, it may be a view of the file, all of which then stays in memory as long as one of them does.
-            parameter.data = parameter.data.clone()
+            if type(parameter) is torch.nn.Parameter:
+                parameter.data = parameter.data.clone()
     return model
 
 
@@ -130,7 +142,7 @@ def survey(source: Source) -> Survey | None:
         config = PaliGemmaConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{source.checkpoint}: its config.json cannot be read: {error}") from error
-    return Survey(config, sum(path.stat().st_size for path in folder.glob("*.safetensors")))
+    return Survey(enlarge_config(config, source.enlarge), sum(path.stat().st_size for path in folder.glob("*.safetensors")))
 
 
 def free_bytes(device: str) -> int:
@@ -144,6 +156,8 @@ def held_as(source: Source) -> tuple[str, str]:
     dtype = source.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype {dtype!r} is not known: one of {', '.join(DTYPES)} is needed.")
+    if source.quantization:
+        check_quantization(source.quantization, dtype, device)
     return device, dtype
 
 

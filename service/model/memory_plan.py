@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from transformers import PaliGemmaConfig
 
 from service.model.linear import packs_on
+from service.model.quantizing import quantized_bytes
 
 ROUGHNESS = 2.5
 """Times what a step's own tensors take: as measured, with what products need beside them and what allocators keep."""
@@ -27,6 +28,7 @@ class Shape:
     images: int = 1
     adapters: int = 0
     adapter_rank: int = 0
+    quantization: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,15 @@ def parameters(config: PaliGemmaConfig) -> int:
     layer = 4 * width + 4 * (width * width + width) + 2 * width * inner + inner + width
     tower = width * (3 * vision.patch_size**2 + 1) + patches * width + vision.num_hidden_layers * layer + 2 * width
     projector = (width + 1) * vision.projection_dim
-    queries, pairs = text.num_attention_heads * text.head_dim, text.num_key_value_heads * text.head_dim
-    norms = 4 if text.model_type == "gemma2" else 2
-    block = text.hidden_size * (2 * queries + 2 * pairs + 3 * text.intermediate_size + norms)
+    block = _block(config) + text.hidden_size * (4 if text.model_type == "gemma2" else 2)
     return int(tower + projector + text.vocab_size * text.hidden_size + text.num_hidden_layers * block + text.hidden_size)
+
+
+def _block(config: PaliGemmaConfig) -> int:
+    """Numbers of a decoder layer's matrices."""
+    text = config.text_config
+    queries, pairs = text.num_attention_heads * text.head_dim, text.num_key_value_heads * text.head_dim
+    return int(text.hidden_size * (2 * queries + 2 * pairs + 3 * text.intermediate_size))
 
 
 def slot_bytes(config: PaliGemmaConfig, shape: Shape) -> int:
@@ -74,6 +81,9 @@ def plan(config: PaliGemmaConfig, shape: Shape) -> MemoryPlan:
     """The sum for an instance."""
     item, text = ITEM_BYTES[shape.dtype], config.text_config
     weights = parameters(config) * item
+    if shape.quantization:
+        linear = text.num_hidden_layers * _block(config)
+        weights += quantized_bytes(linear, shape.quantization, item) - linear * item
     if packs_on(shape.device, shape.dtype):
         # The head is the embedding, once as rows to look up and once laid out for products.
         weights += text.vocab_size * text.hidden_size * item

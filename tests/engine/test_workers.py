@@ -5,6 +5,7 @@ import gc
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -18,12 +19,12 @@ from service.engine.workers import Workers
 from service.errors import GenerationFailed, OperatorError
 from tests.fakes import CountingRunner, SilentObserver, expected_tokens, generation
 
-FATAL, ENDLESS = 666, 777
+FATAL, ENDLESS, ADAPTERS = 666, 777, 888
 FOREVER = float("inf")
 
 
 class DyingRunner(CountingRunner):
-    """Ends its process, or never comes back, when a prompt says so; tells the process by its first token."""
+    """Ends its process, or never comes back, when a prompt says so. Adds up the places of its adapters where one asks for that."""
 
     def prefill(self, generations: Sequence[Generation], first_slot: int) -> Sampled:
         for each in generations:
@@ -31,7 +32,9 @@ class DyingRunner(CountingRunner):
                 os._exit(3)
             if each.prompt.tokens[-1] == ENDLESS:
                 threading.Event().wait()
-        return super().prefill(generations, first_slot)
+        sampled = super().prefill(generations, first_slot)
+        worth = sum(self.adapters)
+        return replace(sampled, tokens=[token + (worth if token == ADAPTERS + 1 else 0) for token in sampled.tokens])
 
 
 def make_runner(threads: Callable[[], int]) -> ModelRunner:
@@ -124,6 +127,22 @@ def test_a_worker_that_knows_the_picture_is_preferred_only_while_it_is_not_much_
     second.running.add(("fake", 3))
     assert workers._choose([picture]) is first
     second.running.clear()
+
+
+def test_adapters_are_told_to_every_worker_and_to_one_that_takes_the_place_of_another(workers: Workers) -> None:
+    async def work(engine: Engine) -> None:
+        workers.adopt("fake", 1, "one")
+        workers.adopt("fake", 2, "two")
+        with pytest.raises(OperatorError, match="another base"):
+            workers.adopt("fake", 3, "bad")
+        workers.abandon("fake", 2)
+        # The answer's first token counts on from what the worker's adapters are worth.
+        assert await ask(engine, generation(answer=1, last=ADAPTERS)) == (ADAPTERS + 1 + 1,)
+        with pytest.raises(GenerationFailed):
+            await ask(engine, generation(answer=1, last=FATAL))
+        assert await ask(engine, generation(answer=1, last=ADAPTERS)) == (ADAPTERS + 1 + 1,)
+
+    run(workers, work)
 
 
 def test_a_dying_worker_fails_its_own_requests_and_is_replaced(workers: Workers) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from service.errors import InvalidRequest
 from service.tasks import prompts
-from service.tasks.prompts import CaptionStyle
+from service.tasks.prompts import CaptionStyle, PromptStyle
 from service.tasks.results import Box, ImageSize
 
 SIZE = ImageSize(width=640, height=480)
@@ -163,3 +163,27 @@ def test_threat_35_any_box_gives_four_valid_locations_or_is_refused(
     assert len(bins) == 4
     assert 0 <= bins[0] <= bins[2] <= 1023
     assert 0 <= bins[1] <= bins[3] <= 1023
+
+
+@pytest.mark.parametrize(
+    ("question", "framed"),
+    [
+        ("why?", "Question: why?\nAnswer:"),
+        ("Question: why?\nContext: c\nOptions: (A) x, (B) y", "Question: why?\nContext: c\nOptions: (A) x, (B) y\nAnswer:"),
+        (" Question: why?\nAnswer: ", "Question: why?\nAnswer:"),
+    ],
+)
+def test_the_frame_of_science_questions_is_put_where_it_lacks(question: str, framed: str) -> None:
+    assert prompts.answer("en", question, PromptStyle.SCIENCE_QA) == framed
+
+
+def test_styles_keep_the_checks() -> None:
+    for style in PromptStyle:
+        with pytest.raises(InvalidRequest):
+            prompts.answer("en", "  ", style)
+        with pytest.raises(InvalidRequest):
+            prompts.answer("klingon", "why?", style)
+        with pytest.raises(InvalidRequest):
+            prompts.segment([" "], style)
+        with pytest.raises(InvalidRequest):
+            prompts.caption_region(Box(0, 0, 641, 480), SIZE, style)

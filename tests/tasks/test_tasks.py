@@ -116,7 +116,7 @@ def run(
     model, observer = ScriptedModel(script), SilentObserver()
     device = DeviceLoop()
     engine = Engine("fake", device, EngineLimits(queue), observer)
-    instance = OneInstance("fake", model, engine, VisionCache("fake", 0, 1, observer), LEXICON, shelf(2), **(how or {}))
+    instance = OneInstance("fake", model, engine, VisionCache("fake", 0, 1, observer), LEXICON, **({"adapters": shelf(2)} | (how or {})))
     engine.load(lambda threads: model.runner)
     device.start()
     try:
@@ -229,9 +229,80 @@ def test_a_budget_out_of_range_is_refused(budget: int) -> None:
     assert refusal.value.fields[0].field == "max_tokens"
 
 
-def test_adapters_are_not_found() -> None:
+def test_adapters_that_are_not_there_are_not_found() -> None:
     with pytest.raises(AdapterNotFound):
         run(lambda tasks: tasks.caption(PICTURE, Options(adapter="a")))
+
+
+@pytest.mark.parametrize(("source", "seen_with"), [("text", 0), ("eyes", 1)])
+def test_a_request_has_its_adapter_and_pictures_are_seen_with_it_where_it_changes_that(source: str, seen_with: int) -> None:
+    adapters = shelf(2)
+    asyncio.run(adapters.load("mine", source))
+    _, instance = run(lambda tasks: tasks.caption(PICTURE, Options(adapter="mine")), how={"adapters": adapters})
+    runner: Any = instance.model.runner
+    assert [each.adapter for each in runner.generations] == [1]
+    assert [each.adapter for each in runner.encoded] == [seen_with]
+
+
+def test_several_pictures_are_sent_where_the_instance_takes_them() -> None:
+    options = Options(further=(b"second", b"third"))
+    result, instance = run(lambda tasks: tasks.answer(PICTURE, options, "same?"), how={"max_images": 3})
+    runner: Any = instance.model.runner
+    assert [each.features for each in runner.generations[0].prompt.pictures] == [PICTURE, b"second", b"third"]
+    assert result.answer.usage.image_tokens == 12
+    with pytest.raises(InvalidRequest, match="too many pictures") as refusal:
+        run(lambda tasks: tasks.answer(PICTURE, options, "same?"), how={"max_images": 2})
+    assert "at most 2" in refusal.value.fields[0].problem
+    with pytest.raises(InvalidRequest) as refusal:
+        run(lambda tasks: tasks.answer(PICTURE, options, "same?"))
+    assert "takes one picture" in refusal.value.fields[0].problem
+
+
+@pytest.mark.parametrize(
+    ("style", "work", "prefix"),
+    [
+        ("bare-question", lambda tasks: tasks.answer(PICTURE, Options(), "What is the date?"), "What is the date?"),
+        ("bare-question", lambda tasks: tasks.caption(PICTURE, Options()), "caption en"),
+        ("choices", lambda tasks: tasks.answer(PICTURE, Options(), "which? choose from: a \t b"), "answer en  which? choose from: a \t b"),
+        ("science-qa", lambda tasks: tasks.answer(PICTURE, Options(), "why?\nOptions: (A) x"), "Question: why?\nOptions: (A) x\nAnswer:"),
+        ("referring", lambda tasks: tasks.segment(PICTURE, Options(), ["the left cat"]), "the left cat"),
+        ("drawn-box", lambda tasks: tasks.caption_region(PICTURE, Options(), Box(0, 0, 32, 24)), "caption en"),
+    ],
+)
+def test_an_instance_is_asked_as_its_checkpoint_wants_it(style: str, work: Callable[[Tasks], Awaitable[TaskResult]], prefix: str) -> None:
+    result, instance = run(work, how={"prompt_style": style})
+    assert [each for each, _ in instance.model.prefixes] == [prefix]
+    assert result.answer.prompt == prefix
+
+
+def test_a_referred_object_has_the_name_it_was_asked_by_and_its_bins_reach_the_edge() -> None:
+    edge = [FIRST_LOCATION, FIRST_LOCATION, FIRST_LOCATION + 1023, FIRST_LOCATION + 1023]
+    result, _ = run(lambda tasks: tasks.segment(PICTURE, Options(), ["the left cat"]), [*edge, *CODES], how={"prompt_style": "referring"})
+    (segment,) = result.segments
+    assert (segment.label, segment.box, segment.mask is not None) == ("the left cat", Box(0, 0, 64, 48), True)
+    with pytest.raises(InvalidRequest, match="number of objects"):
+        run(lambda tasks: tasks.segment(PICTURE, Options(), ["a", "b"]), how={"prompt_style": "referring"})
+
+
+def test_a_referred_object_by_strict_decoding() -> None:
+    _, instance = run(lambda tasks: tasks.segment(PICTURE, Options(strict=True), ["a"]), [*BOX, *CODES], how={"prompt_style": "referring"})
+    runner: Any = instance.model.runner
+    grammar = runner.generations[0].grammar
+    state = 0
+    for token in [*BOX, *CODES]:
+        allowed = grammar.allowed(state)
+        assert any(first <= token < end for first, end in allowed.ranges)
+        state = grammar.advance(state, token)
+    assert grammar.allowed(state).ranges == ()
+    assert set(grammar.allowed(state).others) == {END}
+
+
+def test_a_region_is_drawn_where_the_checkpoint_wants_it_so() -> None:
+    with mock.patch.object(ScriptedModel, "picture", autospec=True, side_effect=FakeModel.picture) as made:
+        run(lambda tasks: tasks.caption_region(PICTURE, Options(), Box(16, 12, 32, 48)), how={"prompt_style": "drawn-box"})
+        assert made.call_args.args[2] == (0.25, 0.25, 1.0, 0.5)
+        run(lambda tasks: tasks.caption_region(PICTURE, Options(), Box(16, 12, 32, 48)))
+        assert made.call_args.args[2] is None
 
 
 def test_no_time_left_is_a_deadline() -> None:
