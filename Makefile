@@ -7,7 +7,7 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -I $(STUBS)=protos/paligemma/v1 -I 
     protos/paligemma/v1/paligemma.proto protos/inference/inference.proto
 LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-.PHONY: demo test check lint types imports protocols generated generate format fuzz parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-scaled-decoding evaluate clean
+.PHONY: demo test check lint types imports protocols generated generate format fuzz parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -66,14 +66,20 @@ bench-gpu: .venv/bench ## full-size PaliGemma on a CUDA device against its limit
 bench-profile: .venv/bench ## where the time of a request goes
 	$(BIN)/python -m load_tests.where_time_goes
 
+bench-adapters: .venv/bench ## throughput with eight adapters in a batch against none
+	$(BIN)/python -m load_tests.adapters
+
 bench-strict: .venv/bench ## what constrained decoding costs a step
 	$(BIN)/python -m load_tests.strict_cost
+
+bench-quantization: .venv/bench ## error, speed and size of smaller weights against whole ones
+	$(BIN)/python -m load_tests.quantization
 
 bench-scaled-decoding: .venv/bench ## whether JPEGs may be decoded at a fraction of their size
 	$(BIN)/python -m load_tests.scaled_decoding
 
-evaluate: .venv/dev ## the embedded model's table of figures
-	$(BIN)/python -m service.demo.evaluate
+evaluate: .venv/dev ## the embedded models' table of figures: about 10 minutes
+	$(BIN)/python -m service.demo.evaluate --threads 4
 
 .venv/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found as python3."; exit 1; }

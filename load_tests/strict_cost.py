@@ -33,7 +33,7 @@ def seconds(runner: PaliGemmaRunner, generations: list[Generation]) -> float:
 def main() -> None:
     """Measure and write the results."""
     model = PaliGemma(
-        open_checkpoint(Source(demo_settings().source, device="cpu")), ServingOptions(32, 64, 128), ImageReader(ImageLimits())
+        open_checkpoint(Source(demo_settings()[0].source, device="cpu")), ServingOptions(32, 64, 128), ImageReader(ImageLimits())
     )
     runner = model.make_runner(torch.get_num_threads)
     facts = RunnerFacts(runner.slots, runner.feature_bytes, runner.end_tokens, runner.vocabulary_size)

@@ -57,7 +57,7 @@ def processes() -> list[tuple[str, ...]]:
 def operations() -> list[tuple[str, ...]]:
     """Of each kind of step of ``ROWS`` requests on one thread: its time, and which part is products and attention."""
     set_threads(1)
-    model = PaliGemma(open_checkpoint(Source(demo_settings().source, device="cpu")), ServingOptions(ROWS), ImageReader(ImageLimits()))
+    model = PaliGemma(open_checkpoint(Source(demo_settings()[0].source, device="cpu")), ServingOptions(ROWS), ImageReader(ImageLimits()))
     runner = model.make_runner(lambda: 1)
     tokens = model.tokens("detect purple star ; green square", False)
     wanted = [Generation(Prompt((model.picture(blank_picture()),), tokens), 64) for _ in range(ROWS)]

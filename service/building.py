@@ -42,7 +42,7 @@ class Builder:
         self._settings = settings
         self._metrics = metrics
         self._images = images
-        wanted = settings.instances or (demo_settings(),)
+        wanted = settings.instances or demo_settings()
         self._opened = {each.name: open_checkpoint(source(each, settings)) for each in wanted if each.preload}
         self.planned = planned(settings)
         self.plans = {name: _description(each) for name, each in self.planned.items()}

@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 
+from service.demo import ADAPTER, CHECKPOINTS, FAMILY, MASK_DECODER
 from service.errors import OperatorError
 from service.machine import cores, free_memory_bytes, memory_bytes
 from service.model.loading import Source, Survey, free_bytes, held_as, survey
 from service.model.memory_plan import MemoryPlan, Shape, plan, slot_bytes
 from service.model.runner import NARROW
-from service.settings import InstanceSettings, Settings
+from service.settings import AdapterSettings, InstanceSettings, Settings
 
-DEMO = "shapes-224"
 GIGABYTE = 1e9
 HEAD = ("INSTANCE", "DEVICE", "DTYPE", "SLOTS", "WEIGHTS", "KV SLOTS", "ACTIVATIONS", "CACHE UP TO", "TOTAL", "MORE SLOTS FIT")
 
@@ -75,7 +74,7 @@ def policy_of(device: str) -> StepPolicy:
 
 def planned(settings: Settings) -> dict[str, Planned]:
     """All that is configured, by name. Errors: CheckpointError."""
-    wanted = settings.instances or (demo_settings(),)
+    wanted = settings.instances or demo_settings()
     sources = {each.name: source(each, settings) for each in wanted}
     held = {name: held_as(each) for name, each in sources.items()}
     surveys = {name: survey(each) for name, each in sources.items()}
@@ -177,16 +176,27 @@ def table(settings: Settings) -> list[tuple[str, ...]]:
 def configured(settings: Settings) -> list[tuple[str, ...]]:
     """Name, resolution, dtype, device and source of each instance, without loading any. Errors: CheckpointError."""
     rows: list[tuple[str, ...]] = []
-    for each in settings.instances or [demo_settings()]:
+    for each in settings.instances or demo_settings():
         found = survey(source(each, settings))
         side = found.resolution if found else each.resolution
         rows.append((each.name, str(side or "not fetched"), each.dtype or "auto", each.device or settings.device, each.source))
     return rows
 
 
-def demo_settings() -> InstanceSettings:
-    """The embedded model, which is served where no instance is configured."""
-    return InstanceSettings(name=DEMO, source=str(files("service.demo") / "checkpoints" / DEMO))
+def demo_settings() -> tuple[InstanceSettings, ...]:
+    """The embedded models, which are served where no instance is configured; the first one has an adapter."""
+    adapters = (AdapterSettings(name="part-codes", source=str(ADAPTER)),)
+    return tuple(
+        InstanceSettings(
+            name=member.name,
+            source=str(CHECKPOINTS / member.checkpoint),
+            enlarge=1 if member.enlarge == 1 else 2,
+            mask_decoder=str(MASK_DECODER),
+            adapters=adapters if member is FAMILY[0] else (),
+            max_adapter_rank=8,
+        )
+        for member in FAMILY
+    )
 
 
 def source(wanted: InstanceSettings, settings: Settings) -> Source:

@@ -19,7 +19,7 @@ from load_tests.rivals.http_framing import Connection
 from load_tests.rivals.load_generator import ClosedLoop, OpenLoop, Reply, run_closed, run_open
 from load_tests.rivals.servers import ROOT, Server, cpu_seconds, free_port, machine_seconds
 from load_tests.rivals.workloads import Request, take
-from service.planning import DEMO
+from service.planning import demo_settings
 
 OURS, LOCK, LITSERVE, FIXED = "PaliServe", "lock", "LitServe", "fixed"
 TRIES = 3
@@ -222,7 +222,7 @@ class Contest:
     def _checkpoint(self) -> tuple[str, list[str]]:
         """The rivals' source, and our arguments: no configuration at all for the embedded model."""
         if self.model == "embedded":
-            return str(ROOT / "service" / "demo" / "checkpoints" / DEMO), []
+            return demo_settings()[0].source, []
         source, config = self._folder / "medium", self._folder / "medium.toml"
         subprocess.run([sys.executable, "-m", "load_tests.rivals.medium_model", str(source)], cwd=ROOT, check=True, capture_output=True)
         config.write_text(f'[[instances]]\nname = "medium"\nsource = "{source}"\nmax_prompt_tokens = 64\nmax_tokens = 64\n')

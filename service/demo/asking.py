@@ -11,8 +11,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
+from service.demo import MASK_DECODER
 from service.demo.codec import MaskCodec
 from service.demo.scenes import Corners
+from service.model.enlarging import enlarge_patches
 
 BINS = 1024
 _OBJECT = re.compile(r"((?:<loc\d{4}>){4})((?:<seg\d{3}>){16})?([^;<]*)")
@@ -39,14 +41,26 @@ def parse_objects(answer: str) -> list[FoundObject]:
 
 
 class Checkpoint:
-    """A folder with the model, its processor and its mask decoder. Answers are greedy, in float32."""
+    """A folder with the model and its processor, and a mask decoder. Answers are greedy, in float32.
 
-    def __init__(self, folder: Path, batch: int = 50) -> None:
+    ``enlarge``: for pictures so many times as large, without training.
+    """
+
+    def __init__(self, folder: Path, enlarge: int = 1, batch: int = 50) -> None:
         self._network = PaliGemmaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
         self._processor = AutoProcessor.from_pretrained(folder)
+        if enlarge > 1:
+            enlarge_patches(self._network, enlarge)
+            side = self._network.config.vision_config.image_size
+            self._processor.image_processor.size = {"height": side, "width": side}
         self._batch = batch
         self._codec = MaskCodec().eval()
-        self._codec.load_state_dict(load_file(folder / "mask_decoder.safetensors"), strict=False)
+        self._codec.load_state_dict(load_file(MASK_DECODER), strict=False)
+
+    @property
+    def side(self) -> int:
+        """Of its pictures, in pixels."""
+        return int(self._network.config.vision_config.image_size)
 
     @torch.inference_mode()
     def ask(self, pictures: list[Image.Image], prefixes: list[str], most_tokens: int) -> list[str]:

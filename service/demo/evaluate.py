@@ -1,8 +1,9 @@
-"""``python -m service.demo.evaluate``: what the embedded model gets right on scenes it has not seen, beside what was aimed at."""
+"""``python -m service.demo.evaluate``: what the embedded models get right on scenes they have not seen, beside what was aimed at."""
 
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,10 +11,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from service.demo import CHECKPOINTS, FAMILY
 from service.demo.asking import Checkpoint
 from service.demo.figures import TOPICS, Examination, Figures
-
-SHIPPED = Path(__file__).parent / "checkpoints" / "shapes-224"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +53,24 @@ def evaluate(exam: Examination, topics: list[str]) -> dict[str, Figures]:
     return {topic: TOPICS[topic](exam) for topic in tqdm(topics, desc="evaluate")}
 
 
-def table(figures: dict[str, Figures], scenes: int) -> str:
-    """Markdown: targets first within each topic."""
-    lines = ["| task | figure | reached | target | met |", "|---|---|---|---|---|"]
-    for topic, reached in figures.items():
-        ordered = sorted(reached.items(), key=lambda item: (topic, item[0]) not in TARGETS)
-        for name, value in ordered:
+def table(figures: Mapping[str, Mapping[str, Figures]], scenes: int) -> str:
+    """Markdown, a column for each model; within a topic those with a target come first. What misses its target is bold."""
+    lines = [f"| task | figure | {' | '.join(figures)} | target |", "|---" * (3 + len(figures)) + "|"]
+    for topic, reached in next(iter(figures.values())).items():
+        for name in sorted(reached, key=lambda name: (topic, name) not in TARGETS):
             target = TARGETS.get((topic, name))
-            aim = f"{target} | {'yes' if target.met(value) else '**no**'}" if target else "|"
-            lines.append(f"| {topic} | {name} | {value:.3f} | {aim} |")
+            values = [model[topic][name] for model in figures.values()]
+            cells = [f"{value:.3f}" if target is None or target.met(value) else f"**{value:.3f}**" for value in values]
+            lines.append(f"| {topic} | {name} | {' | '.join(cells)} | {target or ''} |")
     lines += ["", f"{scenes} scenes for each figure (for each number of things in `detect`); one seed: a few hundredths mean nothing."]
     return "\n".join(lines)
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Examine the embedded model on scenes it has not seen.")
-    parser.add_argument("--checkpoint", type=Path, default=SHIPPED)
+    parser = argparse.ArgumentParser(description="Examine the embedded models on scenes they have not seen.")
+    parser.add_argument("--checkpoint", type=Path, help="examine this folder instead of the family")
+    parser.add_argument("--enlarge", type=int, default=1, help="with --checkpoint: how many times larger its pictures are to be")
     parser.add_argument("--scenes", type=int, default=300, help="scenes for each figure")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
@@ -79,7 +80,13 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     began = time.monotonic()
-    figures = evaluate(Examination(Checkpoint(asked.checkpoint), asked.scenes), asked.topics)
+    models = [(each.name, CHECKPOINTS / each.checkpoint, each.enlarge) for each in FAMILY]
+    if asked.checkpoint:
+        models = [(asked.checkpoint.name, asked.checkpoint, asked.enlarge)]
+    figures = {}
+    for name, folder, enlarge in models:
+        checkpoint = Checkpoint(folder, enlarge)
+        figures[name] = evaluate(Examination(checkpoint, asked.scenes, checkpoint.side), asked.topics)
     text = table(figures, asked.scenes)
     print(text)
     if asked.output:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -13,6 +13,10 @@ from service.demo.asking import Checkpoint, FoundObject, paint, parse_objects
 from service.demo.scenes import SHAPES, UNSEEN_WORDS, Corners, Scene, SceneKind, Thing, draw_scene, make_scene, stencil
 
 MASK_SIDE = 256
+LARGE = 896
+"""Pixels."""
+SMALL = SceneKind(zoom=(0.5, 0.5))
+_SMALL_UNSEEN = replace(SMALL, sign_share=1.0, words=UNSEEN_WORDS)
 NO_SIGN = SceneKind(sign_share=0.0)
 ALWAYS_SIGN = SceneKind(sign_share=1.0, plain_text=True)
 Figures = dict[str, float]
@@ -20,10 +24,11 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """A checkpoint, how many scenes each figure is taken over, and where the scenes come from."""
+    """A checkpoint, how many scenes each figure is taken over, drawn at how many pixels, and where the scenes come from."""
 
     checkpoint: Checkpoint
     scenes: int
+    side: int = 224
     seed: int = 20261123
 
     def rng(self, topic: str) -> Generator:
@@ -39,13 +44,13 @@ class Examination:
                 chosen.append(scene)
         return chosen
 
-    def ask(self, scenes: list[Scene], prefixes: list[str], most_tokens: int) -> list[str]:
-        """The checkpoint's answers."""
-        return self.checkpoint.ask([_picture(scene) for scene in scenes], prefixes, most_tokens)
+    def ask(self, scenes: list[Scene], prefixes: list[str], most_tokens: int, side: int | None = None) -> list[str]:
+        """The checkpoint's answers. ``side`` pixels where they are to be the same for every checkpoint."""
+        return self.checkpoint.ask([_picture(scene, side or self.side) for scene in scenes], prefixes, most_tokens)
 
 
-def _picture(scene: Scene) -> Image.Image:
-    return draw_scene(scene)
+def _picture(scene: Scene, side: int) -> Image.Image:
+    return draw_scene(scene, side)
 
 
 def box_iou(one: Corners, other: Corners) -> float:
@@ -217,6 +222,31 @@ def reading(exam: Examination) -> Figures:
     }
 
 
+def small(exam: Examination) -> Figures:
+    """Things and type of half their usual size, in large pictures that are the same for every checkpoint: found, named, read."""
+    figures: Figures = {}
+    ious: list[float] = []
+    for count in (1, 2, 4):
+        rng = exam.rng(f"small {count}")
+        scenes = exam.draw(rng, replace(SMALL, sign_share=0.0, things=count))
+        names = [[thing.name for thing in scene.things] for scene in scenes]
+        answers = exam.ask(scenes, [f"detect {' ; '.join(each)}" for each in names], 8 + 6 * count, LARGE)
+        found = [_best_iou(parse_objects(answer), thing) for scene, answer in zip(scenes, answers, strict=True) for thing in scene.things]
+        figures[f"recall, {count}"] = float(np.mean([iou >= 0.5 for iou in found]))
+        ious += found
+    figures["mean IoU"] = float(np.mean(ious))
+    captioned = exam.draw(exam.rng("small captions"), SMALL)
+    given = exam.ask(captioned, ["caption en"] * len(captioned), 40, LARGE)
+    figures["caption, the right set"] = float(
+        np.mean([_named(one) == _named(questions.caption(scene)) for one, scene in zip(given, captioned, strict=True)])
+    )
+    for name, kind in (("text", replace(SMALL, sign_share=1.0, plain_text=True)), ("unseen words", _SMALL_UNSEEN)):
+        signs = exam.draw(exam.rng(f"small {name}"), kind)
+        read = exam.ask(signs, ["ocr"] * len(signs), 10, LARGE)
+        figures[f"{name} read"] = float(np.mean([given == scene.sign.text for given, scene in zip(read, signs, strict=True) if scene.sign]))
+    return figures
+
+
 TOPICS: dict[str, Callable[[Examination], Figures]] = {
     "detect": detection,
     "absent names": absence,
@@ -225,4 +255,5 @@ TOPICS: dict[str, Callable[[Examination], Figures]] = {
     "caption": captions,
     "segment": segmentation,
     "ocr": reading,
+    "small": small,
 }

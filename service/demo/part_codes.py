@@ -16,16 +16,16 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 from transformers import PaliGemmaForConditionalGeneration, PreTrainedTokenizerFast
 
+from service.demo import ADAPTER, CHECKPOINTS, FAMILY
 from service.demo.codec import CodecPlan, MaskCodec, train_codec
 from service.demo.lessons import Teacher
 from service.demo.objective import MEASURES, Objective, neighbours
 from service.demo.pages import Layout
-from service.demo.plans import CHECKPOINTS
 from service.demo.pool import Canvas, make_pool, open_pool
 from service.demo.questions import PLURALS
 
 CODES = {"circle": "A", "square": "B", "triangle": "C", "star": "D", "cross": "E", "heart": "F"}
-BASE = "shapes-224"
+BASE = FAMILY[0].checkpoint
 LAYOUT = Layout(pictures=6, pairs=3, packed=False, length=72, targets=480, points=8)
 LINEAR = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
@@ -95,7 +95,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train the family's adapter, on a CPU.")
     parser.add_argument("--work-dir", type=Path, default=Path("build/demo/part-codes"))
-    parser.add_argument("--out", type=Path, default=CHECKPOINTS.parent / "adapters" / "part-codes-224")
+    parser.add_argument("--out", type=Path, default=ADAPTER)
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--scenes", type=int, default=6_000)
     parser.add_argument("--threads", type=int, default=1)
