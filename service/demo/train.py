@@ -44,7 +44,7 @@ def train(plan: Plan) -> None:
             _run_phase(plan, phase)
     objective = _objective(plan, tokenizer)
     objective.load_state_dict(torch.load(plan.work / f"{plan.phases[-1].name}.done.pt", weights_only=True)["objective"])
-    export(plan.out, objective.network, tokenizer, codec)
+    export(plan.out, objective.network, tokenizer, None if plan.start else codec)
     (plan.out / "training.json").write_text(json.dumps(_record(plan, codec), indent=1) + "\n")
 
 
