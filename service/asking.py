@@ -9,7 +9,8 @@ from PIL import Image
 from service.drawing import draw
 from service.errors import OperatorError
 from service.observability.metrics import Metrics
-from service.settings import Settings
+from service.planning import demo_settings
+from service.settings import InstanceSettings, Settings
 from service.tasks.asks import Options
 from service.transports.responses import generate_response
 from service.wiring import PaliServe
@@ -20,7 +21,8 @@ async def ask(settings: Settings, image: bytes, prompt: str, model: str | None, 
     if save is not None:
         _check_target(save)
     # One question is answered before a process of its own would be ready.
-    service = PaliServe(settings.model_copy(update={"workers": 0}), Metrics("ask"))
+    one = {"workers": 0, "instances": (_asked(settings, model),)}
+    service = PaliServe(settings.model_copy(update=one), Metrics("ask"))
     await service.start()
     try:
         result = await service.tasks.generate(image, Options(model=model), prompt)
@@ -29,6 +31,15 @@ async def ask(settings: Settings, image: bytes, prompt: str, model: str | None, 
     if save is not None:
         draw(service.images.open(image), [*result.detections, *result.segments]).save(save)
     return generate_response(result, uuid.uuid4().hex).model_dump(mode="json")
+
+
+def _asked(settings: Settings, model: str | None) -> InstanceSettings:
+    """The one instance that is loaded for the question."""
+    instances = settings.instances or demo_settings()
+    found = next((each for each in instances if model in (None, each.name)), None)
+    if found is None:
+        raise OperatorError(f"--model {model}: there is no such instance; there is {', '.join(each.name for each in instances)}.")
+    return found.model_copy(update={"preload": True})
 
 
 def _check_target(save: Path) -> None:

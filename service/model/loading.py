@@ -198,6 +198,12 @@ def _device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise CheckpointError(f"device {name!r}: torch sees no CUDA device here; use 'cpu' or 'auto'.")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise CheckpointError(f"device {name!r} is not known: cpu, cuda, cuda:1 or auto is needed.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CheckpointError(f"device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices here, counted from 0.")
     return name
 
 

@@ -98,7 +98,7 @@ def _adapter_width(config: PaliGemmaConfig) -> int:
     vision, text = config.vision_config, config.text_config
     queries, pairs = text.num_attention_heads * text.head_dim, text.num_key_value_heads * text.head_dim
     # Each layer has its own rows in its product's matrices, which are as wide as the product.
-    block = 3 * (text.hidden_size + queries + 2 * pairs) + 2 * (2 * text.hidden_size + 2 * text.intermediate_size)
+    block = 3 * (text.hidden_size + queries + 2 * pairs) + 2 * (text.hidden_size + 2 * text.intermediate_size)
     block += queries + 2 * text.hidden_size + text.intermediate_size
     width, inner = vision.hidden_size, vision.intermediate_size
     layer = 3 * 4 * width + 2 * width + 2 * (width + inner)

@@ -7,7 +7,6 @@
 | int4         | 4 bits  | in bfloat16, groups of 128        | CUDA, with dtype bfloat16   |
 """
 
-import logging
 from typing import Any
 
 import torch
@@ -38,7 +37,6 @@ def check_quantization(kind: str, dtype: str, device: str) -> None:
 @torch.no_grad()
 def quantize(model: PaliGemmaForConditionalGeneration, kind: str) -> None:
     """Replace the weights of the decoder's layers. Errors: QuantizationError where torchao is not here."""
-    logging.getLogger("torchao").setLevel(logging.ERROR)
     try:
         from torchao.quantization import (  # noqa: PLC0415 (an extra, and slow to import)
             Int4WeightOnlyConfig,

@@ -246,7 +246,9 @@ class PaliGemmaRunner:
     def _record(self, adapted: bool) -> DecodeGraphs | None:
         reads = doubling(min(self.image_tokens + FIRST_READ, self._length), self._length)
         try:
-            return DecodeGraphs(lambda rows, read: self._step(slice(0, rows), read, adapted), doubling(1, self.slots), reads)
+            # Streams and graphs belong to the current device, which is the first one unless it is set.
+            with torch.cuda.device(self._device):
+                return DecodeGraphs(lambda rows, read: self._step(slice(0, rows), read, adapted), doubling(1, self.slots), reads)
         except RuntimeError:
             logger.exception("decode graphs cannot be recorded here; every step launches its operations one by one")
             return None

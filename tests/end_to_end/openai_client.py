@@ -27,7 +27,7 @@ def messages(text: str, picture: str = PICTURE) -> Any:
 
 def check_models() -> None:
     listed = client.models.list().data
-    assert [each.id for each in listed] == [MODEL]
+    assert [each.id for each in listed] == [MODEL, "shapes-448", "shapes-896"]
     one = client.models.retrieve(MODEL)
     assert (one.id, one.object, one.owned_by) == (MODEL, "model", "paliserve")
     assert isinstance(one.created, int)

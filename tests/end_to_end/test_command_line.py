@@ -41,9 +41,9 @@ def test_ask_as_json() -> None:
 
 
 def test_plan_shows_what_instances_will_take() -> None:
-    head, one, device = paliserve("plan").stdout.splitlines()
+    head, one, finer, finest, device = paliserve("plan").stdout.splitlines()
     assert head.split() == "INSTANCE DEVICE DTYPE SLOTS WEIGHTS KV SLOTS ACTIVATIONS CACHE UP TO TOTAL MORE SLOTS FIT".split()
-    assert one.split()[:3] == ["shapes-224", "cpu", "float32"]
+    assert [each.split()[:3] for each in (one, finer, finest)] == [[f"shapes-{side}", "cpu", "float32"] for side in (224, 448, 896)]
     assert device.startswith("all of cpu")
     assert device.endswith("GB free")
 
@@ -51,7 +51,7 @@ def test_plan_shows_what_instances_will_take() -> None:
 def test_models_lists_what_is_configured() -> None:
     lines = paliserve("models").stdout.splitlines()
     assert lines[0].split() == ["NAME", "RESOLUTION", "DTYPE", "DEVICE", "SOURCE"]
-    assert lines[1].split()[:2] == ["shapes-224", "224"]
+    assert [line.split()[:2] for line in lines[1:]] == [[f"shapes-{side}", str(side)] for side in (224, 448, 896)]
 
 
 @pytest.mark.parametrize(

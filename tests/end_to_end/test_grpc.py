@@ -48,8 +48,11 @@ def long(image: bytes) -> dict[str, Any]:
 
 
 def test_models(client: Client) -> None:
-    (model,) = client.stub.ListModels(pb.ListModelsRequest()).models
-    assert (model.id, model.resolution, model.state) == ("shapes-224", 224, pb.MODEL_STATE_WARM)
+    models = client.stub.ListModels(pb.ListModelsRequest()).models
+    assert [(each.id, each.resolution, each.state) for each in models] == [
+        (f"shapes-{side}", side, pb.MODEL_STATE_WARM) for side in (224, 448, 896)
+    ]
+    assert list(models[0].adapters) == ["part-codes"]
 
 
 def test_a_client_that_goes_away_frees_its_slot(endless: Server, sample: bytes) -> None:

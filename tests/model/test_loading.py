@@ -10,7 +10,7 @@ import torch
 import service.demo
 from service.engine.generation import Generation, Prompt
 from service.model.images import ImageLimits, ImageReader
-from service.model.loading import CheckpointError, Source, load_model, open_checkpoint
+from service.model.loading import CheckpointError, Source, held_as, load_model, open_checkpoint
 from service.model.paligemma import PaliGemma, ServingOptions
 
 DEMO = Path(service.demo.__file__).parent / "checkpoints" / "shapes-224"
@@ -110,3 +110,22 @@ def test_unknown_precision_and_absent_device_are_refused() -> None:
     refuse(DEMO, "float32, bfloat16, float16", dtype="int3", device="cpu")
     if not torch.cuda.is_available():
         refuse(DEMO, "no CUDA device", device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "words"),
+    [
+        ("cuda:1", 0, "no CUDA device"),
+        ("cuda:1", 1, "sees 1 CUDA devices"),
+        ("gpu", 1, "cpu, cuda, cuda:1 or auto"),
+        ("cuda:x", 1, "cpu, cuda, cuda:1 or auto"),
+    ],
+)
+def test_devices_that_are_not_there_are_told(monkeypatch: pytest.MonkeyPatch, device: str, devices: int, words: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: devices > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    with pytest.raises(CheckpointError, match=words):
+        held_as(Source(str(DEMO), device=device))
+    if devices:
+        assert held_as(Source(str(DEMO), device="cuda:0"))[0] == "cuda:0"
+        assert held_as(Source(str(DEMO), device="cpu")) == ("cpu", "float32")

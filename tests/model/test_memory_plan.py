@@ -58,7 +58,7 @@ def test_a_survey_loads_nothing() -> None:
     assert survey(Source("nobody/nothing")) is None
 
 
-def measured(folder: str, dtype: str) -> float:
+def measured(folder: str, dtype: str, adapters: int, quantization: str | None) -> float:
     """Bytes of main memory that an instance takes, to those planned. In a process of its own."""
     import gc
 
@@ -70,12 +70,12 @@ def measured(folder: str, dtype: str) -> float:
     from service.model.paligemma import PaliGemma, ServingOptions
 
     torch.set_num_threads(2)
-    checkpoint = open_checkpoint(Source(folder, dtype=dtype, device="cpu"))
+    checkpoint = open_checkpoint(Source(folder, dtype=dtype, device="cpu", quantization=quantization))
     torch.zeros(9, 9) @ torch.zeros(9, 9)
     gc.collect()
     process = psutil.Process()
     before = process.memory_info().rss
-    model = PaliGemma(checkpoint, ServingOptions(slots=16, max_tokens=512), ImageReader(ImageLimits(10**6, 10**6)))
+    model = PaliGemma(checkpoint, ServingOptions(slots=16, max_tokens=512, adapters=adapters), ImageReader(ImageLimits(10**6, 10**6)))
     runner = model.make_runner(lambda: 2)
     count = max(1, 512 // (model.image_tokens + 8))
     pixels = np.random.default_rng(1).integers(0, 256, (count, model.resolution, model.resolution, 3), dtype=np.uint8)
@@ -84,13 +84,18 @@ def measured(folder: str, dtype: str) -> float:
     for _ in range(10):
         runner.decode(range(count))
     taken = process.memory_info().rss - before
-    shape = Shape("cpu", dtype, 16, 256 + 512, 256, 512, 0, 1)
+    shape = Shape("cpu", dtype, 16, 256 + 512, 256, 512, 0, 1, adapters=adapters, adapter_rank=16, quantization=quantization)
     return float(taken / plan(checkpoint.config, shape).needed)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_the_plan_is_within_15_percent_of_what_is_taken(dtype: str, medium: Path) -> None:
-    program = f"from tests.model.test_memory_plan import measured; print(measured({str(medium)!r}, {dtype!r}))"
+@pytest.mark.parametrize(
+    ("dtype", "adapters", "quantization"),
+    [("float32", 0, None), ("bfloat16", 0, None), ("float16", 0, None), ("float32", 16, None), ("bfloat16", 0, "int8")],
+)
+def test_the_plan_is_within_15_percent_of_what_is_taken(dtype: str, adapters: int, quantization: str | None, medium: Path) -> None:
+    program = (
+        f"from tests.model.test_memory_plan import measured; print(measured({str(medium)!r}, {dtype!r}, {adapters}, {quantization!r}))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=250, check=True)
     assert float(done.stdout.split()[-1]) == pytest.approx(1.0, abs=0.15)
 
