@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from service.settings import InstanceSettings, Settings, SettingsError, load_settings, print_config
+from service.settings import AdapterSettings, InstanceSettings, Settings, SettingsError, load_settings, print_config
 
 FULL = """
 host = "0.0.0.0"
@@ -97,6 +97,19 @@ def test_instances_in_the_environment() -> None:
         ('[[instances]]\nname = "a\\n"\nsource = "b"', ("instances.0.name", "pattern")),
         ('[[instances]]\nname = "a"\nsource = "b"\ndtype = "int4"', ("instances.0.dtype", "bfloat16")),
         ('[[instances]]\nname = "a"\nsource = "b"\n[[instances]]\nname = "a"\nsource = "c"', ("instances", "a", "twice")),
+        ('[[instances]]\nname = "a"\nsource = "b"\nquantization = "int2"', ("instances.0.quantization", "int8-dynamic")),
+        ('[[instances]]\nname = "a"\nsource = "b"\nprompt_style = "docvqa"', ("instances.0.prompt_style", "bare-question")),
+        ('[[instances]]\nname = "a"\nsource = "b"\nenlarge = 3', ("instances.0.enlarge",)),
+        ('[[instances]]\nname = "a"\nsource = "b"\nmax_images = 17', ("instances.0.max_images", "16")),
+        (
+            '[[instances]]\nname = "a"\nsource = "b"\nmax_adapters = 0\n[[instances.adapters]]\nname = "x"\nsource = "y"',
+            ("max_adapters is 0", "1 adapters"),
+        ),
+        (
+            '[[instances]]\nname = "a"\nsource = "b"\n[[instances.adapters]]\nname = "x"\nsource = "y"\n[[instances.adapters]]\nname = "x"\nsource = "z"',
+            ("x", "twice"),
+        ),
+        ('[[instances]]\nname = "a"\nsource = "b"\n[[instances.adapters]]\nname = "x"', ("instances.0.adapters", "required")),
         ("port = 1\nport = 2", ("not TOML",)),
         ("port", ("not TOML",)),
         (b'host = "\xff"', ("not TOML",)),
@@ -212,3 +225,12 @@ text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 )
 def test_any_settings_round_trip(tmp_path: Path, settings: Settings) -> None:
     assert load(tmp_path, print_config(settings)) == settings
+
+
+def test_adapters_are_read_printed_and_have_room() -> None:
+    one = AdapterSettings(name="x", source="y")
+    assert InstanceSettings(name="a", source="b").adapter_places == 0
+    assert InstanceSettings(name="a", source="b", adapters=(one,)).adapter_places == 8
+    assert InstanceSettings(name="a", source="b", adapters=(one,), max_adapters=2).adapter_places == 2
+    settings = Settings(instances=(InstanceSettings(name="a", source="b", adapters=(one,)), InstanceSettings(name="c", source="d")))
+    assert Settings.model_validate(tomllib.loads(print_config(settings))) == settings
