@@ -106,7 +106,8 @@ def test_instances_in_the_environment() -> None:
             ("max_adapters is 0", "1 adapters"),
         ),
         (
-            '[[instances]]\nname = "a"\nsource = "b"\n[[instances.adapters]]\nname = "x"\nsource = "y"\n[[instances.adapters]]\nname = "x"\nsource = "z"',
+            '[[instances]]\nname = "a"\nsource = "b"\n'
+            '[[instances.adapters]]\nname = "x"\nsource = "y"\n[[instances.adapters]]\nname = "x"\nsource = "z"',
             ("x", "twice"),
         ),
         ('[[instances]]\nname = "a"\nsource = "b"\n[[instances.adapters]]\nname = "x"', ("instances.0.adapters", "required")),
