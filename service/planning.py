@@ -13,7 +13,7 @@ from service.model.runner import NARROW
 from service.settings import AdapterSettings, InstanceSettings, Settings
 
 GIGABYTE = 1e9
-HEAD = ("INSTANCE", "DEVICE", "DTYPE", "SLOTS", "WEIGHTS", "KV SLOTS", "ACTIVATIONS", "CACHE UP TO", "TOTAL", "MORE SLOTS FIT")
+HEAD = ("INSTANCE", "DEVICE", "DTYPE", "SLOTS", "WEIGHTS", "KV SLOTS", "ACTIVATIONS", "GRAPHS", "CACHE UP TO", "TOTAL", "MORE SLOTS FIT")
 
 UNKNOWN_BYTES = 6_000_000_000
 """Taken for a checkpoint that is not here yet: PaliGemma 3B's in half precision."""
@@ -140,7 +140,9 @@ def check_memory(name: str, one: Planned) -> None:
     free = free_on(one.device)
     if one.memory is None or one.memory.needed <= free:
         return
-    parts = f"weights {_told(one.memory.weights)}, slots {_told(one.memory.slots)}, activations {_told(one.memory.activations)}"
+    memory = one.memory
+    sizes = {"weights": memory.weights, "slots": memory.slots, "activations": memory.activations, "graphs": memory.graphs}
+    parts = ", ".join(f"{part} {_told(size)}" for part, size in sizes.items())
     times = f"in {one.shape.copies} processes " if one.shape.copies > 1 else ""
     raise OperatorError(
         f"{name} takes {_told(one.memory.needed)} on {one.device} {times}({parts}), and {_told(free)} are free: "
@@ -150,9 +152,7 @@ def check_memory(name: str, one: Planned) -> None:
 
 def table(settings: Settings) -> list[tuple[str, ...]]:
     """For each instance what it takes, then for each device all of it against what is free. Errors: CheckpointError."""
-    rows: list[tuple[str, ...]] = [
-        ("INSTANCE", "DEVICE", "DTYPE", "SLOTS", "WEIGHTS", "KV SLOTS", "ACTIVATIONS", "CACHE UP TO", "TOTAL", "MORE SLOTS FIT")
-    ]
+    rows: list[tuple[str, ...]] = [HEAD]
     made = planned(settings)
     for device in sorted({each.device for each in made.values()}):
         of_this = {name: each for name, each in made.items() if each.device == device}
@@ -161,14 +161,14 @@ def table(settings: Settings) -> list[tuple[str, ...]]:
         for name, each in of_this.items():
             slots = f"{each.shape.slots * each.shape.copies}"
             if each.memory is None:
-                rows.append((name, device, each.dtype, slots, *["not fetched"] * 5, ""))
+                rows.append((name, device, each.dtype, slots, *["not fetched"] * 6, ""))
                 continue
             memory = each.memory
-            told = (_told(size) for size in (memory.weights, memory.slots, memory.activations, memory.cache, memory.total))
+            told = (_told(size) for size in (memory.weights, memory.slots, memory.activations, memory.graphs, memory.cache, memory.total))
             rows.append((name, device, each.dtype, slots, *told, str(each.more_slots(max(0, free - total)))))
         count = next(iter(of_this.values())).shape.copies
         rows.append(
-            (f"all of {device}", device, "", f"{count} processes" if count > 1 else "", "", "", "", "", _told(total), f"{_told(free)} free")
+            (f"all of {device}", device, "", f"{count} processes" if count > 1 else "", *[""] * 5, _told(total), f"{_told(free)} free")
         )
     return rows
 

@@ -10,6 +10,8 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 WARMING_CALLS = 3
+FIRST_READ = 64
+"""The smallest decode graph reads the image and this many positions more."""
 
 Step = Callable[[int, int], Tensor]
 """Logits [rows, vocabulary] of the slots 0..rows-1, which attend to ``read`` positions; reads and writes the same memory at each call."""

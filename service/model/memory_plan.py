@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 from transformers import PaliGemmaConfig
 
+from service.model.graphs import FIRST_READ, doubling
 from service.model.linear import packs_on
 from service.model.quantizing import quantized_bytes
 
 ROUGHNESS = 2.5
 """Times what a step's own tensors take: as measured, with what products need beside them and what allocators keep."""
 
+GRAPH_BYTES = 2_000_000
+"""Of one recorded step's launches."""
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -33,17 +36,21 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Bytes of one instance on its device, all copies together. ``cache`` is what the vision cache may grow to."""
+    """Bytes of one instance on its device, all copies together. ``cache`` is what the vision cache may grow to.
+
+    ``graphs``: what the recorded decode steps of a CUDA device keep.
+    """
 
     weights: int
     slots: int
     activations: int
+    graphs: int
     cache: int
 
     @property
     def needed(self) -> int:
         """What it takes once it is warm; its cache grows later."""
-        return self.weights + self.slots + self.activations
+        return self.weights + self.slots + self.activations + self.graphs
 
     @property
     def total(self) -> int:
@@ -88,9 +95,9 @@ def plan(config: PaliGemmaConfig, shape: Shape) -> MemoryPlan:
         # The head is the embedding, once as rows to look up and once laid out for products.
         weights += text.vocab_size * text.hidden_size * item
     weights += shape.adapters * shape.adapter_rank * _adapter_width(config) * item
-    held = (weights, shape.slots * slot_bytes(config, shape), _activations(config, shape))
-    weights, slots, activations = (shape.copies * each for each in held)
-    return MemoryPlan(weights, slots, activations, shape.cache_bytes)
+    held = (weights, shape.slots * slot_bytes(config, shape), _activations(config, shape), _graphs(config, shape))
+    weights, slots, activations, graphs = (shape.copies * each for each in held)
+    return MemoryPlan(weights, slots, activations, graphs, shape.cache_bytes)
 
 
 def _adapter_width(config: PaliGemmaConfig) -> int:
@@ -110,6 +117,17 @@ def image_tokens(config: PaliGemmaConfig) -> int:
     """Tokens of one picture."""
     vision = config.vision_config
     return int((vision.image_size // vision.patch_size) ** 2)
+
+
+def _graphs(config: PaliGemmaConfig, shape: Shape) -> int:
+    """Each recorded step keeps its own logits, and its launches; they share what lies between. Worked out, not measured."""
+    if not shape.device.startswith("cuda"):
+        return 0
+    tokens = shape.images * image_tokens(config)
+    length = tokens + shape.text_tokens
+    rows, reads = doubling(1, shape.slots), doubling(min(tokens + FIRST_READ, length), length)
+    logits = sum(rows) * len(reads) * config.text_config.vocab_size * ITEM_BYTES[shape.dtype]
+    return int((2 if shape.adapters else 1) * (logits + len(rows) * len(reads) * GRAPH_BYTES))
 
 
 def _activations(config: PaliGemmaConfig, shape: Shape) -> int:

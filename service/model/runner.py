@@ -18,7 +18,7 @@ from service.engine.generation import GREEDY, Generation, Picture
 from service.engine.runner import Sampled
 from service.model.adapters import Adapter, check_adapter, read_adapter
 from service.model.decoder import Decoder, Span, StepRows
-from service.model.graphs import DecodeGraphs, doubling
+from service.model.graphs import FIRST_READ, DecodeGraphs, doubling
 from service.model.key_values import KeyValueTable
 from service.model.linear import project
 from service.model.low_rank import Adapting, LowRankTable, runs_of
@@ -31,8 +31,6 @@ READ_STEP = 32
 """Positions read in a decode step are rounded up to this, so that shapes repeat."""
 NARROW = 512
 """A model of a smaller hidden size computes with one thread: its matrices are too small to be shared among several."""
-FIRST_READ = 64
-"""The smallest decode graph reads the image and this many positions more."""
 
 
 class SlidingWindow(StrEnum):

@@ -10,7 +10,7 @@ from transformers import PaliGemmaConfig
 
 import service.demo
 from service.model.loading import Source, load_model, open_checkpoint, survey
-from service.model.memory_plan import Shape, parameters, plan, slot_bytes
+from service.model.memory_plan import GRAPH_BYTES, Shape, parameters, plan, slot_bytes
 from tests.random_models import random_model
 
 DEMO = Path(service.demo.__file__).parent / "checkpoints" / "shapes-224"
@@ -45,6 +45,11 @@ def test_copies_slots_and_cache_add_up() -> None:
     one = plan(config, Shape("cpu", "float16", 10, 512, 256, 512, 1000, 1))
     three = plan(config, Shape("cpu", "float16", 10, 512, 256, 512, 1000, 3))
     assert three.needed == 3 * one.needed
+    assert one.graphs == 0
+    on_cuda = plan(config, Shape("cuda", "float16", 2, 64, 32, 512, 0, 1))
+    # Steps of one row and of two, each reading 128 positions; the logits of each stay.
+    assert on_cuda.graphs == 3 * 1602 * 2 + 2 * GRAPH_BYTES
+    assert plan(config, Shape("cuda:1", "float16", 2, 64, 32, 512, 0, 1, adapters=1, adapter_rank=4)).graphs == 2 * on_cuda.graphs
     assert three.total == three.needed + 1000
     more = plan(config, Shape("cpu", "float16", 11, 512, 256, 512, 1000, 1))
     assert more.slots - one.slots == slot_bytes(config, Shape("cpu", "float16", 1, 512, 256, 512, 0, 1))
