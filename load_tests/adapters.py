@@ -17,7 +17,7 @@ from transformers import PaliGemmaForConditionalGeneration
 
 from load_tests.report import spread, write
 from load_tests.rivals import medium_model
-from service.demo import ADAPTER, CHECKPOINTS
+from service.demo.family import ADAPTER, CHECKPOINTS
 from service.engine.generation import Generation, Picture, Prompt
 from service.engine.request import Request
 from service.engine.scheduler import Prefill, Scheduler

@@ -17,7 +17,7 @@ import torch
 
 from load_tests.report import spread, write
 from load_tests.rivals import medium_model
-from service.demo import CHECKPOINTS
+from service.demo.family import CHECKPOINTS
 from service.demo.questions import ANSWER_KINDS, answer, detect
 from service.demo.scenes import SceneKind, draw_scene, make_scene
 from service.engine.generation import Generation, Picture, Prompt

@@ -127,7 +127,7 @@ def _device(one: Planned, settings: Settings, threads: int) -> Device:
     if settings.workers == 0:
         return DeviceLoop(threads=lambda: threads)
     begin = partial(logs.configure, settings.log_format, settings.log_level)
-    return Workers(one.shape.copies, threads, begin, preload=["service.model.paligemma"])
+    return Workers(one.shape.copies, threads, begin, preload=["service.model.preloaded"])
 
 
 def blank_picture() -> bytes:

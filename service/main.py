@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import InvalidRequest, OperatorError, PaliServeError
+from service.observability import logs
 from service.settings import Settings, load_settings, print_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 not done, 2 asked wrongly."""
     asked = _parser().parse_args(arguments)
+    # ``serve`` sets them as its settings say.
+    logs.configure("console", "warning")
     try:
         status: int = asked.run(asked)
     except (OperatorError, PaliServeError) as error:
@@ -75,7 +78,6 @@ def _serve(asked: argparse.Namespace) -> int:
         print(print_config(settings))
         return 0
     # The model libraries take seconds to import; only the commands that need them pay.
-    from service.observability import logs  # noqa: PLC0415
     from service.serving import event_loop, serve  # noqa: PLC0415
 
     logs.configure(settings.log_format, settings.log_level)

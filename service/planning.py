@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.demo import ADAPTER, CHECKPOINTS, FAMILY, MASK_DECODER
+from service.demo.family import ADAPTER, CHECKPOINTS, FAMILY, MASK_DECODER
 from service.errors import OperatorError
 from service.machine import cores, free_memory_bytes, memory_bytes
 from service.model.loading import Source, Survey, free_bytes, held_as, survey

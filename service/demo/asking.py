@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
-from service.demo import MASK_DECODER
 from service.demo.codec import MaskCodec
+from service.demo.family import MASK_DECODER
 from service.demo.scenes import Corners
 from service.model.enlarging import enlarge_patches
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from service.demo import CHECKPOINTS, FAMILY
 from service.demo.asking import Checkpoint
+from service.demo.family import CHECKPOINTS, FAMILY
 from service.demo.figures import TOPICS, Examination, Figures
 
 

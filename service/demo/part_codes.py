@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 from transformers import PaliGemmaForConditionalGeneration, PreTrainedTokenizerFast
 
-from service.demo import ADAPTER, CHECKPOINTS, FAMILY
 from service.demo.codec import CodecPlan, MaskCodec, train_codec
+from service.demo.family import ADAPTER, CHECKPOINTS, FAMILY
 from service.demo.lessons import Teacher
 from service.demo.objective import MEASURES, Objective, neighbours
 from service.demo.pages import Layout

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.demo import CHECKPOINTS
 from service.demo.codec import CodecPlan
+from service.demo.family import CHECKPOINTS
 from service.demo.optimiser import Rates
 from service.demo.pages import PACKED, UNPACKED, Layout
 from service.demo.pool import Canvas

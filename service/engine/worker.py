@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, MutableSequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
@@ -130,7 +131,7 @@ def work(pipe: Connection, board: Board, seat: int, begin: Callable[[], None]) -
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     begin()
-    threading.excepthook = _end
+    threading.excepthook = lambda failed: _end(failed.exc_value)
     _Worker(pipe, board, seat).run()
     # No thread of a library may hold up the end.
     os._exit(0)
@@ -148,17 +149,25 @@ def thaw() -> None:
     freeze()
 
 
-def _end(failed: threading.ExceptHookArgs) -> None:
-    """Without its device thread a worker would only look alive; its parent replaces it."""
-    logger.error("a thread of the worker failed", exc_info=failed.exc_value)
+def _end(error: BaseException | None) -> None:
+    """Without one of its threads a worker would only look alive; its parent replaces it."""
+    logger.error("a thread of the worker failed", exc_info=error)
     os._exit(1)
 
 
+def _check(done: Future[None]) -> None:
+    if (error := done.exception()) is not None:
+        _end(error)
+
+
 class _Worker:
+    """Reads the pipe and keeps it moving: instances and adapters, which take seconds to load, come and go in a thread of their own."""
+
     def __init__(self, pipe: Connection, board: Board, seat: int) -> None:
         self._pipe = pipe
         self._sending = threading.Lock()
         self._pictures: dict[int, Picture] = {}
+        self._changes = ThreadPoolExecutor(1, "changes")
         self._loop = DeviceLoop(threads=board.share_of_threads, stepping=lambda began: board.stepping.__setitem__(seat, began))
 
     def run(self) -> None:
@@ -169,17 +178,8 @@ class _Worker:
             except (EOFError, OSError):
                 return
             match message:
-                case Load():
-                    self._load(message)
-                case Unload():
-                    self._loop.unload(message.instance)
-                    thaw()
-                    self._send(Unloaded(message.instance))
-                case Adopt():
-                    self._send(Changed(self._adopt(message)))
-                case Abandon():
-                    self._loop.abandon(message.instance, message.place)
-                    self._send(Changed())
+                case Load() | Unload() | Adopt() | Abandon():
+                    self._changes.submit(self._change, message).add_done_callback(_check)
                 case Submit():
                     self._loop.submit(message.instance, self._with_pictures(message.submission))
                 case Cancel():
@@ -189,6 +189,20 @@ class _Worker:
                 case Stop():
                     self._loop.stop()
                     return
+
+    def _change(self, message: Load | Unload | Adopt | Abandon) -> None:
+        match message:
+            case Load():
+                self._load(message)
+            case Unload():
+                self._loop.unload(message.instance)
+                thaw()
+                self._send(Unloaded(message.instance))
+            case Adopt():
+                self._send(Changed(self._adopt(message)))
+            case Abandon():
+                self._loop.abandon(message.instance, message.place)
+                self._send(Changed())
 
     def _load(self, message: Load) -> None:
         instance = message.instance

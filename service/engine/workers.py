@@ -5,6 +5,7 @@ again. On a CPU several workers share the requests, each step on a core of its o
 four waiting for one another.
 """
 
+import atexit
 import itertools
 import logging
 import multiprocessing
@@ -68,17 +69,34 @@ class Workers:
         self._stopping = False
         self._broken = False
         self._workers = [self._spawn(seat) for seat in range(count)]
+        # They do not heed the signal by which multiprocessing ends those who are left, and would be waited for without end.
+        atexit.register(self.kill)
 
     def start(self) -> None:
         """See ``Device``. The processes run already."""
 
     def stop(self) -> None:
         """See ``Device``."""
-        self._stopping = True
-        for worker in self._workers:
+        workers = self._last()
+        for worker in workers:
             worker.outbox.put(Stop())
-        for worker in self._workers:
+        for worker in workers:
             worker.process.join()
+        atexit.unregister(self.kill)
+
+    def kill(self) -> None:
+        """End the processes at once, whatever they do."""
+        workers = self._last()
+        for worker in workers:
+            worker.process.kill()
+        for worker in workers:
+            worker.process.join()
+
+    def _last(self) -> list[WorkerLink]:
+        """The workers, which are not replaced any more."""
+        with self._lock:
+            self._stopping = True
+            return list(self._workers)
 
     def is_alive(self, patience: float) -> bool:
         """See ``Device``."""
@@ -240,12 +258,13 @@ class Workers:
         if not was_ready:
             return
         with self._changing:
-            successor = self._spawn(worker.seat)
+            with self._lock:
+                if self._stopping:
+                    return
+                successor = self._workers[worker.seat] = self._spawn(worker.seat)
             waiting: list[Load | Adopt] = [*self._loads.values(), *self._adopted.values()]
             for message in waiting:
                 successor.outbox.put(message)
-            with self._lock:
-                self._workers[worker.seat] = successor
             try:
                 for _ in self._loads:
                     self._loaded(successor)

@@ -50,6 +50,13 @@ def configure(log_format: str, level: str) -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
     for chatty in ("httpx", "urllib3", "filelock", "transformers", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    quiet_imports()
+
+
+def quiet_imports() -> None:
+    """Before transformers is imported: it imports torchao where that is, which tells of every CUDA library that it does not find."""
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def escape(text: str) -> str:

@@ -11,8 +11,9 @@ import torch
 from peft import PeftModel
 from PIL import Image
 
-from service.demo import ADAPTER, CHECKPOINTS, FAMILY, Member, questions
+from service.demo import questions
 from service.demo.asking import Checkpoint, parse_objects
+from service.demo.family import ADAPTER, CHECKPOINTS, FAMILY, Member
 from service.demo.figures import box_iou
 from service.demo.part_codes import coded
 from service.demo.scenes import Scene, SceneKind, draw_scene, make_scene

@@ -18,7 +18,7 @@ def paliserve(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_ask_prints_the_text() -> None:
     process = paliserve("ask", str(SAMPLE), "ocr")
-    assert (process.returncode, process.stdout) == (0, "GIFT\n"), process.stderr
+    assert (process.returncode, process.stdout, process.stderr) == (0, "GIFT\n", "")
 
 
 def test_ask_prints_boxes_and_draws_them(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.demo import ADAPTER, CHECKPOINTS, MASK_DECODER
+from service.demo.family import ADAPTER, CHECKPOINTS, MASK_DECODER
 from service.demo.part_codes import coded
 from service.demo.scenes import Scene, SceneKind, draw_scene, make_scene
 from tests.end_to_end.conftest import Server

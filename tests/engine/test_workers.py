@@ -3,10 +3,13 @@
 import asyncio
 import gc
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +48,19 @@ def make_none(threads: Callable[[], int]) -> ModelRunner:
     raise OperatorError("there are no weights")
 
 
+def make_slowly(folder: Path, threads: Callable[[], int]) -> ModelRunner:
+    """Waits until it is told, through a pipe of its own, to go on."""
+    pipe = folder / str(os.getpid())
+    os.mkfifo(pipe)
+    pipe.read_bytes()
+    return DyingRunner()
+
+
+def go_on(folder: Path) -> None:
+    for pipe in folder.iterdir():
+        pipe.write_bytes(b"")
+
+
 def make_broken(threads: Callable[[], int]) -> ModelRunner:
     raise ZeroDivisionError
 
@@ -57,10 +73,7 @@ def nothing() -> None:
 def workers() -> Iterator[Workers]:
     made = Workers(2, 4, nothing, preload=[])
     yield made
-    made._stopping = True
-    for worker in made._workers:
-        worker.process.kill()
-        worker.process.join()
+    made.kill()
 
 
 def run(workers: Workers, work: Callable[[Engine], Awaitable[None]]) -> SilentObserver:
@@ -237,6 +250,24 @@ def test_an_instance_is_unloaded_and_loaded_again_beside_another(workers: Worker
     assert asyncio.run(asked(engines[0])) == expected_tokens(generation(3))
 
 
+def test_requests_to_others_are_answered_while_an_instance_is_loaded(workers: Workers, tmp_path: Path) -> None:
+    observer = SilentObserver()
+    slow = Engine("slow", workers, EngineLimits(), observer)
+    loading = threading.Thread(target=slow.load, args=(partial(make_slowly, tmp_path),))
+
+    async def work(engine: Engine) -> None:
+        loading.start()
+        await until(lambda: len(list(tmp_path.iterdir())) == workers.copies)
+        wanted = [generation(answer=3, last=100 * index + 50) for index in range(20)]
+        assert await asyncio.gather(*(ask(engine, each) for each in wanted)) == [expected_tokens(each) for each in wanted]
+        assert loading.is_alive()
+        await asyncio.to_thread(go_on, tmp_path)
+        await asyncio.to_thread(loading.join)
+        assert await ask(slow, generation(3)) == expected_tokens(generation(3))
+
+    run(workers, work)
+
+
 def test_a_load_that_failed_leaves_the_others_alone(workers: Workers) -> None:
     observer = SilentObserver()
     good, bad = (Engine(name, workers, EngineLimits(), observer) for name in ("good", "bad"))
@@ -273,6 +304,26 @@ def test_a_worker_that_dies_is_replaced_with_what_is_loaded_then(workers: Worker
     asyncio.run(main())
     dropped.load(make_runner)
     dropped.unload()
+
+
+LEFT = """
+import os
+from service.engine.workers import Workers
+from tests.engine.test_workers import make_runner, nothing
+
+workers = Workers(2, 2, nothing, preload=[])
+workers.load("fake", make_runner, 100, lambda report: None)
+print(*(worker.process.pid for worker in workers._workers), flush=True)
+raise SystemExit(5)
+"""
+
+
+def test_a_process_that_fails_ends_and_leaves_no_worker_behind() -> None:
+    failed = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, timeout=60, check=False)
+    assert failed.returncode == 5, failed.stderr
+    for number in failed.stdout.split():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(number), 0)
 
 
 def test_a_load_after_the_end_is_refused() -> None:
