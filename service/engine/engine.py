@@ -64,6 +64,7 @@ class Engine:
         self._clock = clock
         self._waiting = 0
         self._running = 0
+        self._slots = 0
         self._pace = Pace()
         self._tickets: dict[int, _Ticket] = {}
         self._numbers = count(1)
@@ -71,7 +72,14 @@ class Engine:
 
     def load(self, make: MakeRunner) -> RunnerFacts:
         """Load the runner on the device. Blocks. Errors: those of ``make``."""
-        return self._device.load(self._name, make, self._limits.prefill_tokens, self._notify)
+        facts = self._device.load(self._name, make, self._limits.prefill_tokens, self._notify)
+        self._slots = facts.slots
+        return facts
+
+    def filling(self, prompt_tokens: int) -> int:
+        """How many requests of so many tokens fill a prefill step in each process, two at least, as slots and queue allow."""
+        each = min(self._slots, max(2, self._limits.prefill_tokens // prompt_tokens))
+        return min(self._limits.queue, self._device.copies * each)
 
     def unload(self) -> None:
         """Give back what the runner takes. Blocks. No request may hold a place."""

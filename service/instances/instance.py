@@ -2,7 +2,7 @@
 
 import asyncio
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.engine.engine import Engine
 from service.engine.generation import Generation, Prompt
@@ -36,7 +36,20 @@ class Instance:
 
 
 async def warm_up(instance: Instance, picture: bytes, workers: Executor) -> None:
-    """Run one request through preprocessing, vision, prefill and decode, so that the first caller does not wait for first-time work."""
+    """Run every shape that requests will have, in every process, so that the first callers do not wait for first-time work.
+
+    Preprocessing; batches of pictures and of prompts as large as a step takes; decode steps of that many rows, then fewer and fewer.
+    """
     made = await asyncio.get_running_loop().run_in_executor(workers, instance.model.picture, picture)
-    with instance.engine.reserve(deadline=float("inf")) as place:
-        await place.run(Generation(Prompt((made,), instance.model.tokens("caption en", False)), max_tokens=4))
+    tokens = instance.model.tokens("caption en", False)
+    count = instance.engine.filling(instance.model.image_tokens + len(tokens))
+
+    async def ask(number: int) -> None:
+        with instance.engine.reserve(deadline=float("inf")) as place:
+            # A picture of its own: one that they shared would be encoded once. Long enough for all others to join before the first ends.
+            most = min(1 + count + number, instance.model.max_tokens)
+            await place.run(Generation(Prompt((replace(made),), tokens), most))
+
+    async with asyncio.TaskGroup() as asking:
+        for number in range(count):
+            asking.create_task(ask(number))
