@@ -134,11 +134,14 @@ def _activations(config: PaliGemmaConfig, shape: Shape) -> int:
     """The largest step: a prefill full of prompts, with all of their pictures; the two do not live at the same time."""
     vision, text = config.vision_config, config.text_config
     tokens = max(shape.prefill_tokens, shape.images * image_tokens(config) + shape.prompt_tokens)
-    item = ITEM_BYTES[shape.dtype]
+    # Products in int8 come out in 32 bits.
+    item = 4 if shape.quantization == "int8-dynamic" else ITEM_BYTES[shape.dtype]
     queries, pairs = text.num_attention_heads * text.head_dim, text.num_key_value_heads * text.head_dim
     decoder = tokens * (3 * text.hidden_size + 2 * queries + 2 * pairs + 2 * text.intermediate_size) * item
     pictures = -(-tokens // image_tokens(config)) * image_tokens(config)
     tower = pictures * (6 * vision.hidden_size + 2 * vision.intermediate_size) * item
     rows = max(shape.slots, tokens // (image_tokens(config) + 1))
     logits = rows * text.vocab_size * 4 * 2
-    return int(ROUGHNESS * (max(decoder, tower) + logits))
+    # A layer of smaller weights is made whole for its products.
+    whole = text.hidden_size * text.intermediate_size * item if shape.quantization else 0
+    return int(ROUGHNESS * (max(decoder, tower) + logits + whole))

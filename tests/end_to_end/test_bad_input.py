@@ -133,10 +133,6 @@ def test_unknown_model(server: Server, sample: bytes) -> None:
     check(server.client.post("/v1/caption", json={"image": encoded(sample), "model": "nobody"}), 404, "model_not_found", "shapes-224")
 
 
-def test_resolution_that_is_not_served(server: Server, sample: bytes) -> None:
-    check(server.client.post("/v1/caption", json={"image": encoded(sample), "resolution": 896}), 404, "model_not_found", "224")
-
-
 def test_adapter_that_is_not_there(server: Server, sample: bytes) -> None:
     check(server.client.post("/v1/caption", json={"image": encoded(sample), "adapter": "a"}), 404, "adapter_not_found")
 

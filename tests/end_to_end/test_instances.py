@@ -107,6 +107,12 @@ def test_who_does_not_wait_so_long_is_told(served: tuple[Server, Path], sample: 
     assert read(server, sample, "later").json()["text_read"] == "GIFT"
 
 
+def test_a_resolution_that_is_not_served_is_refused_with_what_is(served: tuple[Server, Path], sample: bytes) -> None:
+    refused = served[0].client.post("/v1/read", files={"image": sample}, data={"resolution": 896})
+    assert (refused.status_code, refused.json()["code"]) == (404, "model_not_found")
+    assert "there is 224" in refused.json()["detail"]
+
+
 def test_nobody_else_loads_or_unloads(served: tuple[Server, Path]) -> None:
     server, _ = served
     assert server.client.post("/v1/models/exact/unload").status_code == 401
