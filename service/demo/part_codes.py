@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the family's adapter, on a CPU.")
     parser.add_argument("--work-dir", type=Path, default=Path("build/demo/part-codes"))
     parser.add_argument("--out", type=Path, default=ADAPTER)
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--scenes", type=int, default=6_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=5)

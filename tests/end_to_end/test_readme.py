@@ -18,8 +18,8 @@ from tests.end_to_end.conftest import Server
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-EXAMPLES = re.findall(r"```sh\n(curl .*?)```\s*```json\n(.*?)```", README.partition("\n## Clients\n")[0], re.DOTALL)
 CLIENTS = README.partition("\n## Clients\n")[2].partition("\n## ")[0]
+EXAMPLES = re.findall(r"```sh\n(curl .*?)```\s*```json\n(.*?)```", README.replace(CLIENTS, ""), re.DOTALL)
 SECTIONS = {part.partition("\n")[0]: re.findall(r"```(\w+)\n(.*?)```", part, re.DOTALL) for part in CLIENTS.split("\n### ")[1:]}
 """By heading, the blocks: language and text. They are run in order, and a block of text or JSON is what the one before it prints."""
 
@@ -55,7 +55,7 @@ def test_every_task_is_shown() -> None:
     assert tasks == {"caption", "answer", "detect", "segment", "read", "caption-region", "generate"}
 
 
-@pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=[command.split()[2] for command, _ in EXAMPLES])
+@pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=[command.split("/v1/")[1].split()[0] for command, _ in EXAMPLES])
 def test_a_request_of_the_readme(server: Server, command: str, shown: str) -> None:
     run = command.replace("http://127.0.0.1:8000", server.url)
     output = subprocess.run(["bash", "-c", run], cwd=ROOT, capture_output=True, text=True, check=True).stdout
