@@ -5,13 +5,14 @@ import json
 import re
 import tomllib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, field_validator, model_validator
 
 from service.errors import OperatorError
+from service.toml_lines import line_of, place
 
 PREFIX = "PALISERVE_"
 SERVICE_LINK = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
@@ -155,19 +156,22 @@ def load_settings(config: Path | None, flags: Mapping[str, Any], environ: Mappin
     text, from_file = _from_file(config)
     for origin, found in ((str(config), from_file), ("environment", _from_environment(environ)), ("command line", dict(flags))):
         for key in found:
-            _check_key(f"{config}{_line(text, (key,))}" if origin == str(config) else origin, key)
+            _check_key(f"{config}{line_of(text, (key,))}" if origin == str(config) else origin, key)
             origins[key] = origin
         values |= found
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        # What comes after are pydantic's names for the kinds that were tried.
-        key = ".".join(str(part) for part in first["loc"][: 3 if first["loc"][0] == "instances" else 2])
+        found_wrong = error.errors(include_url=False, include_input=False, include_context=False)
+        # A key that is not known may be the one that is missed, wrongly spelt.
+        first = min(found_wrong, key=lambda each: each["type"] != "extra_forbidden")
+        table, name = place(first["loc"])
         origin = origins.get(str(first["loc"][0]), "settings")
         if origin == str(config):
-            origin += _line(text, first["loc"])
-        hint = _nearest(str(first["loc"][-1]), InstanceSettings.model_fields) if first["type"] == "extra_forbidden" else ""
+            origin += line_of(text, first["loc"])
+        known = AdapterSettings.model_fields if len(table) == 4 else InstanceSettings.model_fields
+        hint = _nearest(name, known) if first["type"] == "extra_forbidden" else ""
+        key = ".".join(str(part) for part in ((*table, name) if table else first["loc"][:2]))
         raise SettingsError(f"{origin}: {key}: {first['msg']}{hint}.") from None
 
 
@@ -194,19 +198,6 @@ def _from_file(config: Path | None) -> tuple[str, dict[str, Any]]:
         raise SettingsError(f"{config}: {error.strerror or 'cannot be read'}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{config}: not TOML: {error}.") from None
-
-
-def _line(text: str, location: Sequence[str | int]) -> str:
-    """Where a key stands in TOML, as ``:12``; where it is missing, its instance. ``location``: ("port",) or ("instances", 1, "dtype")."""
-    instance, key = (location[1], location[2]) if location[0] == "instances" and len(location) > 2 else (None, location[0])
-    block, header = -1, ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip().startswith("[[instances]]"):
-            block += 1
-            header = f":{number}" if block == instance else header
-        elif re.match(rf"""\s*["']?{re.escape(str(key))}["']?\s*=""", line) and block == (-1 if instance is None else instance):
-            return f":{number}"
-    return header
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

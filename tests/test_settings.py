@@ -110,7 +110,11 @@ def test_instances_in_the_environment() -> None:
             '[[instances.adapters]]\nname = "x"\nsource = "y"\n[[instances.adapters]]\nname = "x"\nsource = "z"',
             ("x", "twice"),
         ),
-        ('[[instances]]\nname = "a"\nsource = "b"\n[[instances.adapters]]\nname = "x"', ("instances.0.adapters", "required")),
+        ('[[instances]]\nname = "a"\nsource = "b"\n[[instances.adapters]]\nname = "x"', ("instances.0.adapters.0.source", "required")),
+        (
+            '[[instances]]\nname = "a"\nsource = "b"\n[[instances.adapters]]\nname = "x"\nsorce = "y"',
+            ("instances.0.adapters.0.sorce", "did you mean source?"),
+        ),
         ("port = 1\nport = 2", ("not TOML",)),
         ("port", ("not TOML",)),
         (b'host = "\xff"', ("not TOML",)),
@@ -123,6 +127,19 @@ def test_what_a_file_gets_wrong(tmp_path: Path, toml: str | bytes, words: tuple[
         assert word in message
 
 
+TWO_ADAPTERS = """
+[[instances]]
+name = "a"
+source = "b"
+
+[[instances.adapters]]
+name = "x"
+source = "y"
+[[instances.adapters]]
+name = "z"
+"""
+
+
 @pytest.mark.parametrize(
     ("toml", "line"),
     [
@@ -131,6 +148,10 @@ def test_what_a_file_gets_wrong(tmp_path: Path, toml: str | bytes, words: tuple[
         ('[[instances]]\nname = "a"\nsource = "b"\n\n[[instances]]\nname = "c"\ndtype = "float8"\nsource = "d"\n', 7),
         ('[[instances]]\nname = "a"\nsource = "b"\n[[instances]]\nname = "c"\n', 4),
         ('[[instances]]\nname = "a"\nsource = "b"\nslotz = 3\n', 4),
+        (f"{TWO_ADAPTERS}sorce = 3\n", 11),
+        (f"{TWO_ADAPTERS}revision = 3\nsource = 'z'\n", 11),
+        (TWO_ADAPTERS, 9),
+        ('[[instances]]\nname = "a"\nsource = "b"\nadapters = [{name = "x"}]\n', 4),
     ],
 )
 def test_errors_name_the_line(tmp_path: Path, toml: str, line: int) -> None:
