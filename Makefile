@@ -78,8 +78,8 @@ bench-quantization: .venv/bench ## error, speed and size of smaller weights agai
 bench-scaled-decoding: .venv/bench ## whether JPEGs may be decoded at a fraction of their size
 	$(BIN)/python -m load_tests.scaled_decoding
 
-evaluate: .venv/dev ## the embedded models' table of figures: about 10 minutes
-	$(BIN)/python -m service.demo.evaluate --threads 4
+evaluate: .venv/dev ## the embedded models' table of figures, written to service/demo: half an hour on a core
+	$(BIN)/python -m service.demo.evaluate --threads 4 --output service/demo
 
 .venv/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found as python3."; exit 1; }
