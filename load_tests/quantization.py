@@ -29,7 +29,7 @@ from service.model.runner import PaliGemmaRunner
 
 KINDS = (("float32", "int8"), ("float32", "int8-dynamic"), ("bfloat16", "int8"), ("bfloat16", "int8-dynamic"))
 """dtype and kind: all that a CPU has."""
-ROWS, STEPS, ROUNDS, ANSWERS = 8, 10, 7, 100
+ROWS, STEPS, ROUNDS, ANSWERS = 8, 10, 5, 100
 
 
 def opened(folder: Path, dtype: str, kind: str | None, slots: int = ROWS) -> tuple[PaliGemma, PaliGemmaRunner]:

@@ -36,7 +36,7 @@ def main() -> None:
         open_checkpoint(Source(demo_settings()[0].source, device="cpu")), ServingOptions(32, 64, 128), ImageReader(ImageLimits())
     )
     runner = model.make_runner(torch.get_num_threads)
-    facts = RunnerFacts(runner.slots, runner.feature_bytes, runner.end_tokens, runner.vocabulary_size)
+    facts = RunnerFacts(runner.slots, runner.image_tokens, runner.feature_bytes, runner.end_tokens, runner.vocabulary_size)
     grammar = segment_grammar(NAMES, model.lexicon(facts))
     picture = model.picture(blank_picture())
     picture.features = runner.encode([picture])[0]

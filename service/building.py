@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
@@ -46,7 +46,10 @@ class Builder:
         self._opened = {each.name: open_checkpoint(source(each, settings)) for each in wanted if each.preload}
         self.planned = planned(settings)
         self.plans = {name: _description(each) for name, each in self.planned.items()}
-        self.devices: Mapping[str, Device] = {each.device: _device(each, settings, threads) for each in _one_of_each(self.planned)}
+        self.devices: Mapping[str, Device] = {
+            each.device: _device(each, settings, threads, partial(metrics.worker_restarted, each.device))
+            for each in _one_of_each(self.planned)
+        }
 
     def build(self, name: str) -> Instance:
         """Load an instance. Takes as long as that takes. Errors: CheckpointError."""
@@ -122,12 +125,12 @@ def _one_of_each(made: Mapping[str, Planned]) -> list[Planned]:
     return list({each.device: each for each in made.values()}.values())
 
 
-def _device(one: Planned, settings: Settings, threads: int) -> Device:
+def _device(one: Planned, settings: Settings, threads: int, replaced: Callable[[], None]) -> Device:
     """What runs a device's instances: processes of their own, or with ``workers`` 0 a thread of this one."""
     if settings.workers == 0:
         return DeviceLoop(threads=lambda: threads)
     begin = partial(logs.configure, settings.log_format, settings.log_level)
-    return Workers(one.shape.copies, threads, begin, preload=["service.model.preloaded"])
+    return Workers(one.shape.copies, threads, begin, preload=["service.model.preloaded"], replaced=replaced)
 
 
 def blank_picture() -> bytes:

@@ -7,6 +7,8 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
+from platform import python_version
 from typing import cast
 
 import uvicorn
@@ -15,6 +17,7 @@ from service.engine.worker import freeze
 from service.errors import OperatorError
 from service.instances.keeper import State
 from service.observability.metrics import Metrics
+from service.observability.tracing import PassedOn, Spans, Tracing
 from service.settings import Settings
 from service.transports.grpc.server import GrpcServer, Limits
 from service.transports.rest.application import create_application, package_version
@@ -78,13 +81,14 @@ async def serve(settings: Settings) -> int:
     # Bound first: a port in use should not cost the time to load a model.
     listener = _bind(settings.host, settings.port, "--port")
     grpc_reserved = _bind(settings.host, settings.grpc_port, "--grpc-port") if settings.grpc_port else None
-    service = PaliServe(settings, Metrics(package_version()))
-    grpc_server = await _start_grpc(service, settings, grpc_reserved) if grpc_reserved else None
+    service = PaliServe(settings, Metrics(package_version(), python=python_version(), torch=version("torch")))
+    tracing = Spans(package_version()) if settings.tracing else PassedOn()
+    grpc_server = await _start_grpc(service, settings, grpc_reserved, tracing) if grpc_reserved else None
     await service.start()
     freeze()
     sys.setswitchinterval(SWITCH_INTERVAL)
     admin_key = settings.admin_key.get_secret_value() if settings.admin_key else None
-    application = create_application(service, service.metrics, settings.max_image_bytes, admin_key)
+    application = create_application(service, service.metrics, settings.max_image_bytes, admin_key, tracing)
     # h11 bounds the size of headers; httptools, which uvicorn prefers, does not.
     config = uvicorn.Config(application, http="h11", ws="none", log_config=None, access_log=False, server_header=False)
     http_server = HttpServer(config, service, grpc_server)
@@ -98,11 +102,12 @@ async def serve(settings: Settings) -> int:
     if grpc_server:
         await grpc_server.stop(at_once=http_server.force_exit)
     await service.stop()
+    await asyncio.to_thread(tracing.stop)
     logger.info("stopped")
     return 0
 
 
-async def _start_grpc(service: PaliServe, settings: Settings, reserved: socket.socket) -> GrpcServer:
+async def _start_grpc(service: PaliServe, settings: Settings, reserved: socket.socket, tracing: Tracing) -> GrpcServer:
     """Answers at once: that the models are being warmed up. ``reserved`` holds the port until the server does."""
     limits = Limits(
         # Twice what an image may have, so that one somewhat too large is told so, by name.
@@ -114,7 +119,7 @@ async def _start_grpc(service: PaliServe, settings: Settings, reserved: socket.s
         ping_interval=settings.grpc_ping_interval_seconds,
         connection_age=settings.grpc_connection_age_seconds,
     )
-    server = GrpcServer(service, service.metrics, limits, settings.grpc_reflection, package_version())
+    server = GrpcServer(service, service.metrics, limits, settings.grpc_reflection, package_version(), tracing)
     service.observe(lambda name, state: server.tell_of(name, state is State.WARM))
     with reserved:
         try:

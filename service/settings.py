@@ -111,6 +111,7 @@ class Settings(BaseModel):
     grpc_connection_age_seconds: Seconds | None = None
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    tracing: bool = False
     max_image_bytes: int = Field(default=20_000_000, ge=1)
     max_image_pixels: int = Field(default=64_000_000, ge=1)
     image_url_hosts: tuple[HostName, ...] = ()

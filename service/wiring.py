@@ -14,14 +14,18 @@ from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance, warm_up
 from service.instances.keeper import Keeper, State
-from service.machine import cores
+from service.machine import cores, free_memory_bytes, memory_bytes
 from service.model.images import ImageLimits, ImageReader
 from service.model.loading import set_threads
 from service.observability.metrics import Metrics
+from service.observability.scraped import AdapterReading, DeviceReading, Scraped
 from service.settings import Settings
 from service.tasks.tasks import Tasks
 
 logger = logging.getLogger(__name__)
+
+LAG_WATCHED_EVERY = 0.5
+"""Seconds."""
 
 STUCK_AFTER = 60.0
 """Seconds after which a step that does not end means that the process is not alive."""
@@ -35,6 +39,7 @@ class PaliServe:
         self.metrics = metrics
         self.draining = False
         self._warm = False
+        self._lag: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[str, State], None]] = [lambda name, state: metrics.instance_entered(name, state.value)]
         self._fetcher = ImageFetcher(
             FetchLimits(
@@ -54,9 +59,11 @@ class PaliServe:
         # In this thread, so that Ctrl-C ends it.
         self._built = {name: self._builder.build(name) for name, each in self._builder.planned.items() if each.wanted.preload}
         self._loaded: dict[str, Instance] = {}
+        metrics.watch(Scraped(self._devices, self._adapters))
         self._bound = settings.instance_memory_bytes
+        self._queue = settings.max_queue
         self._one_load = asyncio.Lock()
-        self._keepers = {name: self._keeper(name, settings.max_queue) for name in self._builder.planned}
+        self._keepers = {name: self._keeper(name) for name in self._builder.planned}
         for name, keeper in self._keepers.items():
             self._tell(name, keeper.state)
         self._catalogue = Catalogue(list(self._keepers.values()))
@@ -72,6 +79,15 @@ class PaliServe:
             except ModelNotReady as error:
                 raise OperatorError(error.message) from None
         self._warm = True
+        self._lag = asyncio.create_task(self._watch_lag())
+
+    async def _watch_lag(self) -> None:
+        """How late the event loop is: what waits for it, waits so long."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_WATCHED_EVERY
+            await asyncio.sleep(LAG_WATCHED_EVERY)
+            self.metrics.event_loop_lagged(loop.time() - due)
 
     def observe(self, listener: Callable[[str, State], None]) -> None:
         """Tell ``listener`` the name and state of each instance, now and whenever a state changes."""
@@ -91,6 +107,8 @@ class PaliServe:
     async def stop(self) -> None:
         """Finish what was accepted, then end the threads."""
         self.drain()
+        if self._lag is not None:
+            self._lag.cancel()
         for keeper in self._keepers.values():
             await keeper.close()
         for device in self._builder.devices.values():
@@ -138,6 +156,19 @@ class PaliServe:
         """Whether every device works and none is stuck in a step."""
         return all(device.is_alive(STUCK_AFTER) for device in self._builder.devices.values())
 
+    def _devices(self) -> list[DeviceReading]:
+        readings = []
+        for name, device in self._builder.devices.items():
+            vitals = device.vitals()
+            used, total = vitals.memory or (memory_bytes() - free_memory_bytes(), memory_bytes())
+            readings.append(DeviceReading(name, vitals.step_age, used, total, vitals.resident))
+        return readings
+
+    def _adapters(self) -> AdapterReading:
+        shelves = [instance.adapters for instance in self._loaded.values()]
+        used = sorted({name for shelf in shelves for name in shelf.used})
+        return AdapterReading(sum(shelf.places for shelf in shelves), used, time.time())
+
     def ready(self) -> None:
         """Errors: Draining, ModelNotReady."""
         if self.draining:
@@ -145,9 +176,9 @@ class PaliServe:
         if not self._warm:
             raise ModelNotReady("The models are being warmed up: try again in a few seconds.")
 
-    def _keeper(self, name: str, queue: int) -> Keeper:
+    def _keeper(self, name: str) -> Keeper:
         on_demand = not self._builder.planned[name].wanted.preload
-        return Keeper(self._builder.plans[name], on_demand, queue, partial(self._load, name), self._unload, self._tell)
+        return Keeper(self._builder.plans[name], on_demand, self._queue, partial(self._load, name), self._unload, self._tell)
 
     async def _load(self, name: str) -> Instance:
         # One at a time: two that are loaded at once would both count the same room as free.
@@ -157,6 +188,7 @@ class PaliServe:
                 await self._make_room(name)
             instance = await asyncio.to_thread(self._builder.build, name) if built is None else built
             self._loaded[name] = instance
+            self.metrics.instance_holds(name, instance.engine.slots, self._queue)
             began = time.monotonic()
             try:
                 for adapter in self._builder.planned[name].wanted.adapters:
@@ -193,6 +225,7 @@ class PaliServe:
         await asyncio.to_thread(instance.engine.unload)
         del self._loaded[instance.name]
         self.metrics.vision_cache_changed(instance.name, 0)
+        self.metrics.instance_holds(instance.name, 0, self._queue)
 
     def _tell(self, name: str, state: State) -> None:
         for listener in self._listeners:

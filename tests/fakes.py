@@ -80,6 +80,10 @@ class CountingRunner(AdapterLog):
         self.log.append(("encode", len(pictures)))
         return [("features", each.pixels) for each in pictures]
 
+    def device_memory(self) -> tuple[int, int] | None:
+        """It uses none."""
+        return None
+
     def prefill(self, generations: Sequence[Generation], first_slot: int) -> Sampled:
         """See ``ModelRunner``."""
         self._enter("prefill", generations)
@@ -162,10 +166,17 @@ class SilentObserver:
         self.batches: list[tuple[str, int]] = []
         self.asked: list[bool] = []
         self.held_bytes = 0
+        self.tokens = 0
+        self.refused: list[str] = []
 
-    def queue_changed(self, instance: str, waiting: int, running: int) -> None:
-        """See ``QueueObserver``."""
+    def queue_changed(self, instance: str, waiting: int, running: int, tokens: int) -> None:
+        """See ``EngineObserver``."""
         self.queue = (instance, waiting, running)
+        self.tokens = tokens
+
+    def request_refused(self, reason: str) -> None:
+        """See ``EngineObserver``."""
+        self.refused.append(reason)
 
     def vision_cache_asked(self, instance: str, hit: bool) -> None:
         """See ``CacheObserver``."""
@@ -175,6 +186,6 @@ class SilentObserver:
         """See ``CacheObserver``."""
         self.held_bytes = held_bytes
 
-    def batch_ran(self, phase: str, size: int) -> None:
-        """See ``StepObserver``."""
+    def batch_ran(self, instance: str, phase: str, size: int) -> None:
+        """See ``EngineObserver``."""
         self.batches.append((phase, size))

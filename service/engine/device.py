@@ -14,6 +14,7 @@ class RunnerFacts:
     """What a loaded runner is: see ``ModelRunner``."""
 
     slots: int
+    image_tokens: int
     feature_bytes: int
     end_tokens: frozenset[int]
     vocabulary_size: int
@@ -58,10 +59,23 @@ MakeRunner = Callable[[Callable[[], int]], ModelRunner]
 """Loads a runner. Its argument tells how many threads the runner may use at the moment. Can be pickled where it goes to a process."""
 
 
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """How a device is doing. ``step_age``: seconds that its longest running step has taken until now; 0 where none runs.
+
+    ``memory``: bytes used of an accelerator's, by whomever, and all that it has; None for a CPU. ``resident``: bytes of main memory that
+    each of its worker processes holds.
+    """
+
+    step_age: float
+    memory: tuple[int, int] | None
+    resident: tuple[int, ...] = ()
+
+
 class Device(Protocol):
     """Runs the generations of all its instances.
 
-    ``submit``, ``cancel`` and ``is_alive`` are quick, and safe from any thread; the rest blocks.
+    ``submit``, ``cancel``, ``is_alive`` and ``vitals`` are quick, and safe from any thread; the rest blocks.
     """
 
     copies: int
@@ -77,6 +91,10 @@ class Device(Protocol):
 
     def is_alive(self, patience: float) -> bool:
         """Whether it works, and no step has been running for ``patience`` seconds."""
+        ...
+
+    def vitals(self) -> Vitals:
+        """How it is doing at this moment; memory may be as of a second ago."""
         ...
 
     def load(self, instance: str, make: MakeRunner, prefill_tokens: int, deliver: Deliver) -> RunnerFacts:

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
-from service.engine.device import Deliver, MakeRunner, Report, RunnerFacts, Submission
+from service.engine.device import Deliver, MakeRunner, Report, RunnerFacts, Submission, Vitals
 from service.engine.request import Request
 from service.engine.runner import ModelRunner, Sampled
 from service.engine.scheduler import Decode, Prefill, Scheduler
@@ -17,6 +17,9 @@ from service.engine.scheduler import Decode, Prefill, Scheduler
 logger = logging.getLogger(__name__)
 
 Message = Callable[[], None]
+
+MEASURED_EVERY = 1.0
+"""Seconds between two looks at a device's memory."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +41,8 @@ class Lane:
 class DeviceLoop:
     """The ``Device`` of this process: runs steps while any lane has work, and sleeps on its mailbox while none has.
 
-    ``threads`` tells the runners how many threads they may use; ``stepping`` is told when each step begins, and 0 when it has ended.
+    ``threads`` tells the runners how many threads they may use; ``stepping`` is told when each step begins, and 0 when it has ended;
+    ``measured`` is told of the device's memory (see ``Vitals``) every now and then.
     """
 
     copies = 1
@@ -48,10 +52,14 @@ class DeviceLoop:
         clock: Callable[[], float] = time.monotonic,
         threads: Callable[[], int] = lambda: 1,
         stepping: Callable[[float], None] = lambda began: None,
+        measured: Callable[[tuple[int, int] | None], None] = lambda memory: None,
     ) -> None:
         self._clock = clock
         self._threads = threads
         self._stepping = stepping
+        self._measured = measured
+        self._memory: tuple[int, int] | None = None
+        self._next_measure = 0.0
         self._mailbox: SimpleQueue[Message] = SimpleQueue()
         self._lanes: dict[str, Lane] = {}
         self._stopping = False
@@ -73,12 +81,18 @@ class DeviceLoop:
         began = self._step_began
         return self._thread.is_alive() and (not began or self._clock() - began < patience)
 
+    def vitals(self) -> Vitals:
+        """See ``Device``."""
+        began = self._step_began
+        return Vitals(self._clock() - began if began else 0.0, self._memory)
+
     def load(self, instance: str, make: MakeRunner, prefill_tokens: int, deliver: Deliver) -> RunnerFacts:
         """See ``Device``. Loads in the calling thread."""
         runner = make(self._threads)
         lane = Lane(Scheduler(runner.slots, runner.image_tokens, runner.end_tokens, prefill_tokens), runner, deliver)
         self._mailbox.put(lambda: self._lanes.update({instance: lane}))
-        return RunnerFacts(runner.slots, runner.feature_bytes, runner.end_tokens, runner.vocabulary_size)
+        self._measure(runner)
+        return RunnerFacts(runner.slots, runner.image_tokens, runner.feature_bytes, runner.end_tokens, runner.vocabulary_size)
 
     def unload(self, instance: str) -> None:
         """See ``Device``. The device must have been started."""
@@ -151,7 +165,15 @@ class DeviceLoop:
             self._step(lane)
             self._step_began = 0.0
             self._stepping(0.0)
-            lane.spent += (self._clock() - began) / load
+            ended = self._clock()
+            lane.spent += (ended - began) / load
+            if ended >= self._next_measure:
+                self._next_measure = ended + MEASURED_EVERY
+                self._measure(lane.runner)
+
+    def _measure(self, runner: ModelRunner) -> None:
+        self._memory = runner.device_memory()
+        self._measured(self._memory)
 
     def _next_lane(self) -> Lane | None:
         """The busy lane whose requests had the least device time each: so every request gets the same share, and none starves.

@@ -20,12 +20,15 @@ TokenListener = Callable[[int, float], None]
 class EngineObserver(Protocol):
     """Hears of an instance's work, on the event loop.
 
-    How many requests wait and run, whenever that changes; and of every batch its phase ("vision", "prefill" or "decode") and its rows.
+    How many requests wait and run and how many prompt and image tokens wait, whenever that changes; of every batch its phase ("vision",
+    "prefill" or "decode") and its rows; and why a request was refused ("queue_full" or "too_late").
     """
 
-    def queue_changed(self, instance: str, waiting: int, running: int) -> None: ...
+    def queue_changed(self, instance: str, waiting: int, running: int, tokens: int) -> None: ...
 
-    def batch_ran(self, phase: str, size: int) -> None: ...
+    def batch_ran(self, instance: str, phase: str, size: int) -> None: ...
+
+    def request_refused(self, reason: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class _Ticket:
     generation: Generation
     future: asyncio.Future[Generated]
     listener: TokenListener | None
+    tokens: int
     started: float | None = None
 
 
@@ -64,7 +68,9 @@ class Engine:
         self._clock = clock
         self._waiting = 0
         self._running = 0
+        self._waiting_tokens = 0
         self._slots = 0
+        self._image_tokens = 0
         self._pace = Pace()
         self._tickets: dict[int, _Ticket] = {}
         self._numbers = count(1)
@@ -73,7 +79,7 @@ class Engine:
     def load(self, make: MakeRunner) -> RunnerFacts:
         """Load the runner on the device. Blocks. Errors: those of ``make``."""
         facts = self._device.load(self._name, make, self._limits.prefill_tokens, self._notify)
-        self._slots = facts.slots
+        self._slots, self._image_tokens = facts.slots, facts.image_tokens
         return facts
 
     def filling(self, prompt_tokens: int) -> int:
@@ -84,6 +90,11 @@ class Engine:
     def unload(self) -> None:
         """Give back what the runner takes. Blocks. No request may hold a place."""
         self._device.unload(self._name)
+
+    @property
+    def slots(self) -> int:
+        """Requests that can run at once, in all processes; 0 before it is loaded."""
+        return self._device.copies * self._slots
 
     @property
     def waiting(self) -> int:
@@ -106,9 +117,11 @@ class Engine:
             raise DeadlineExceeded("The request's time ran out before it could be queued; allow more with timeout_ms.")
         wait = self._pace.wait(self._waiting)
         if self._waiting >= self._limits.queue:
+            self._observer.request_refused("queue_full")
             raise Overloaded(f"The queue of {self._name} is full: {self._waiting} requests are waiting. Try again later.", retry_after=wait)
         # Somebody must run, or an estimate that was too long once would never be put right.
         if self._waiting + self._running and now + wait + self._pace.run > deadline:
+            self._observer.request_refused("too_late")
             raise Overloaded(
                 f"The request would take about {wait + self._pace.run:.1f} s on {self._name}, longer than its timeout. "
                 "Try again later or allow more time.",
@@ -126,7 +139,9 @@ class Engine:
     async def _generate(self, generation: Generation, listener: TokenListener | None) -> Generated:
         number = next(self._numbers)
         future: asyncio.Future[Generated] = asyncio.get_running_loop().create_future()
-        self._tickets[number] = _Ticket(generation, future, listener)
+        tokens = self._image_tokens * len(generation.prompt.pictures) + len(generation.prompt.tokens)
+        self._tickets[number] = _Ticket(generation, future, listener, tokens)
+        self._count(tokens=tokens)
         self._device.submit(self._name, Submission(number, generation, self._clock(), listener is not None))
         try:
             return await future
@@ -143,15 +158,16 @@ class Engine:
 
     def _deliver(self, report: Report) -> None:
         now = self._clock()
-        self._count(waiting=-len(report.started), running=len(report.started))
-        for number in report.started:
-            self._tickets[number].started = now
+        started = [self._tickets[number] for number in report.started]
+        self._count(waiting=-len(started), running=len(started), tokens=-sum(ticket.tokens for ticket in started))
+        for ticket in started:
+            ticket.started = now
         for number, token, probability in report.chosen:
             self._tell(number, token, probability)
         for number, outcome in report.ended:
             self._settle(self._tickets.pop(number), outcome, now)
         for phase, size in report.batches:
-            self._observer.batch_ran(phase, size)
+            self._observer.batch_ran(self._name, phase, size)
 
     def _tell(self, number: int, token: int, probability: float) -> None:
         """Call a listener. What it raises ends its own request, and is its caller's to see."""
@@ -172,7 +188,7 @@ class Engine:
             self._pace.ended(now, self._waiting)
             self._count(running=-1)
         else:
-            self._count(waiting=-1)
+            self._count(waiting=-1, tokens=-ticket.tokens)
         if isinstance(outcome, Generated):
             for picture in ticket.generation.prompt.pictures:
                 picture.answered = True
@@ -186,10 +202,11 @@ class Engine:
         else:
             ticket.future.set_result(outcome)
 
-    def _count(self, waiting: int = 0, running: int = 0) -> None:
+    def _count(self, waiting: int = 0, running: int = 0, tokens: int = 0) -> None:
         self._waiting += waiting
         self._running += running
-        self._observer.queue_changed(self._name, self._waiting, self._running)
+        self._waiting_tokens += tokens
+        self._observer.queue_changed(self._name, self._waiting, self._running, self._waiting_tokens)
 
 
 class Place:

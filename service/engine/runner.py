@@ -48,6 +48,10 @@ class ModelRunner(Protocol):
         """Let the row at ``source`` stand at ``target``; what was there is gone."""
         ...
 
+    def device_memory(self) -> tuple[int, int] | None:
+        """Bytes used of an accelerator's memory, by whomever, and all that it has; None on a CPU."""
+        ...
+
     def read_adapter(self, folder: str) -> object:
         """An adapter that fits this model, for ``adopt``. On any thread. Errors: OperatorError."""
         ...

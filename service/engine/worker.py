@@ -9,6 +9,7 @@ from collections.abc import Callable, MutableSequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from service.engine.device import MakeRunner, Report, RunnerFacts, Submission
 from service.engine.device_loop import DeviceLoop
@@ -115,9 +116,14 @@ FromWorker = Loaded | Unloaded | Changed | Reported
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """Memory that the workers of a device and their parent share: when each one's running step began (0 where none runs)."""
+    """Memory that the workers of a device and their parent share.
+
+    When each one's running step began (0 where none runs), what each holds of main memory, and an accelerator's used memory and all of it.
+    """
 
     stepping: MutableSequence[float]
+    resident: MutableSequence[float]
+    memory: MutableSequence[float]
     threads: int
 
     def share_of_threads(self) -> int:
@@ -149,6 +155,14 @@ def thaw() -> None:
     freeze()
 
 
+def _resident_bytes() -> int:
+    """Main memory that this process holds; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
 def _end(error: BaseException | None) -> None:
     """Without one of its threads a worker would only look alive; its parent replaces it."""
     logger.error("a thread of the worker failed", exc_info=error)
@@ -168,7 +182,10 @@ class _Worker:
         self._sending = threading.Lock()
         self._pictures: dict[int, Picture] = {}
         self._changes = ThreadPoolExecutor(1, "changes")
-        self._loop = DeviceLoop(threads=board.share_of_threads, stepping=lambda began: board.stepping.__setitem__(seat, began))
+        self._board, self._seat = board, seat
+        self._loop = DeviceLoop(
+            threads=board.share_of_threads, stepping=lambda began: board.stepping.__setitem__(seat, began), measured=self._measured
+        )
 
     def run(self) -> None:
         self._loop.start()
@@ -203,6 +220,11 @@ class _Worker:
             case Abandon():
                 self._loop.abandon(message.instance, message.place)
                 self._send(Changed())
+
+    def _measured(self, memory: tuple[int, int] | None) -> None:
+        self._board.resident[self._seat] = _resident_bytes()
+        if memory is not None:
+            self._board.memory[:] = memory
 
     def _load(self, message: Load) -> None:
         instance = message.instance

@@ -1,11 +1,14 @@
 """One worker process, seen from its parent."""
 
-from dataclasses import dataclass, field
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 
-from service.engine.worker import Changed, Loaded, ToWorker, Unloaded
+from service.engine.device import Submission
+from service.engine.worker import Changed, Forget, Loaded, ToWorker, Unloaded
 from service.errors import OperatorError
 
 
@@ -31,6 +34,24 @@ class WorkerLink:
                 self.pipe.send(message)
             except OSError:
                 return
+
+    def as_sent(self, submission: Submission, numbers: Iterator[int]) -> Submission:
+        """The same with the pixels of those pictures only that the worker does not know yet; ``numbers`` names those without a number."""
+        sent = []
+        for picture in submission.generation.prompt.pictures:
+            picture.number = picture.number or next(numbers)
+            if picture.number in self.pictures:
+                sent.append(replace(picture, pixels=None))
+            else:
+                self.pictures.add(picture.number)
+                weakref.finalize(picture, self._forget, picture.number).atexit = False
+                sent.append(picture)
+        generation = submission.generation
+        return replace(submission, generation=replace(generation, prompt=replace(generation.prompt, pictures=tuple(sent))))
+
+    def _forget(self, picture: int) -> None:
+        self.pictures.discard(picture)
+        self.outbox.put(Forget(picture))
 
     def give_up(self) -> None:
         """Whoever waits for this worker, or comes to, is told: no answer can come any more."""

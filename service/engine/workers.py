@@ -12,12 +12,10 @@ import multiprocessing
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
-from service.engine.device import Deliver, MakeRunner, Report, RunnerFacts, Submission
+from service.engine.device import Deliver, MakeRunner, Report, RunnerFacts, Submission, Vitals
 from service.engine.generation import Picture
 from service.engine.worker import (
     Abandon,
@@ -25,7 +23,6 @@ from service.engine.worker import (
     Board,
     Cancel,
     Changed,
-    Forget,
     FromWorker,
     Load,
     Reported,
@@ -47,19 +44,28 @@ AFFINITY = 2
 class Workers:
     """The ``Device`` over ``count`` processes, which share ``threads`` threads. ``begin`` is called first in each of them.
 
-    ``preload`` names modules that are imported once for all of them. A worker that dies fails its requests and is replaced.
+    ``preload`` names modules that are imported once for all of them. A worker that dies fails its requests and is replaced; ``replaced``
+    is called then.
     """
 
     def __init__(
-        self, count: int, threads: int, begin: Callable[[], None], preload: list[str], clock: Callable[[], float] = time.monotonic
+        self,
+        count: int,
+        threads: int,
+        begin: Callable[[], None],
+        preload: list[str],
+        replaced: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.copies = count
         self._begin = begin
+        self._replaced = replaced
         self._clock = clock
         self._context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
         if sys.platform != "win32":
             self._context.set_forkserver_preload(preload)
-        self._board = Board(self._context.RawArray("d", count), threads)
+        stepping, resident, memory = (self._context.RawArray("d", size) for size in (count, count, 2))
+        self._board = Board(stepping, resident, memory, threads)
         self._lock = threading.Lock()
         self._changing = threading.Lock()
         self._numbers = itertools.count(1)
@@ -102,6 +108,13 @@ class Workers:
         """See ``Device``."""
         now = self._clock()
         return not self._broken and not any(began and now - began > patience for began in self._board.stepping)
+
+    def vitals(self) -> Vitals:
+        """See ``Device``."""
+        now = self._clock()
+        ages = (now - began for began in self._board.stepping if began)
+        used, total = (int(each) for each in self._board.memory)
+        return Vitals(max(ages, default=0.0), (used, total) if total else None, tuple(int(each) for each in self._board.resident))
 
     def load(self, instance: str, make: MakeRunner, prefill_tokens: int, deliver: Deliver) -> RunnerFacts:
         """See ``Device``. The workers load side by side."""
@@ -168,27 +181,13 @@ class Workers:
                 self._fail([(instance, submission.number)])
                 return
             worker.running.add((instance, submission.number))
-            worker.outbox.put(Submit(instance, self._as_sent(submission, worker)))
+            worker.outbox.put(Submit(instance, worker.as_sent(submission, self._numbers)))
 
     def cancel(self, instance: str, number: int) -> None:
         """See ``Device``."""
         for worker in self._workers:
             if (instance, number) in worker.running:
                 worker.outbox.put(Cancel(instance, number))
-
-    def _as_sent(self, submission: Submission, worker: WorkerLink) -> Submission:
-        """The same with the pixels of those pictures only that the worker does not know yet."""
-        sent = []
-        for picture in submission.generation.prompt.pictures:
-            picture.number = picture.number or next(self._numbers)
-            if picture.number in worker.pictures:
-                sent.append(replace(picture, pixels=None))
-            else:
-                worker.pictures.add(picture.number)
-                weakref.finalize(picture, self._forget, worker, picture.number).atexit = False
-                sent.append(picture)
-        generation = submission.generation
-        return replace(submission, generation=replace(generation, prompt=replace(generation.prompt, pictures=tuple(sent))))
 
     def _choose(self, pictures: Sequence[Picture]) -> WorkerLink | None:
         """The least busy worker, or one that knows the pictures and is not much busier."""
@@ -199,11 +198,6 @@ class Workers:
         numbers = {picture.number for picture in pictures}
         known = [each for each in ready if numbers <= each.pictures and len(each.running) <= len(least.running) + AFFINITY]
         return min(known, key=lambda worker: len(worker.running), default=least)
-
-    @staticmethod
-    def _forget(worker: WorkerLink, picture: int) -> None:
-        worker.pictures.discard(picture)
-        worker.outbox.put(Forget(picture))
 
     def _spawn(self, seat: int) -> WorkerLink:
         ours, theirs = self._context.Pipe()
@@ -262,6 +256,7 @@ class Workers:
                 if self._stopping:
                     return
                 successor = self._workers[worker.seat] = self._spawn(worker.seat)
+            self._replaced()
             waiting: list[Load | Adopt] = [*self._loads.values(), *self._adopted.values()]
             for message in waiting:
                 successor.outbox.put(message)

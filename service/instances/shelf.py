@@ -54,6 +54,16 @@ class AdapterShelf:
         """Those that requests can ask for."""
         return tuple(name for name, adapter in self._adapters.items() if adapter.ready)
 
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Those that requests use at this moment."""
+        return tuple(name for name, adapter in self._adapters.items() if adapter.users)
+
+    @property
+    def places(self) -> int:
+        """How many can be there."""
+        return self._places
+
     @contextmanager
     def hold(self, name: str | None) -> Iterator[Held]:
         """An adapter, which stays until the block is left. Errors: AdapterNotFound, which lists what is there."""

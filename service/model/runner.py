@@ -172,6 +172,13 @@ class PaliGemmaRunner:
         self._lengths[target], self._choosing[target] = self._lengths[source], self._choosing[source]
         self._place_of[target] = self._place_of[source]
 
+    def device_memory(self) -> tuple[int, int] | None:
+        """See ``ModelRunner``."""
+        if self._device.type != "cuda":
+            return None
+        free, total = torch.cuda.mem_get_info(self._device)
+        return total - free, total
+
     def read_adapter(self, folder: str) -> Adapter:
         """See ``ModelRunner``. Errors: AdapterError."""
         adapter = read_adapter(Path(folder))

@@ -27,11 +27,12 @@ class OneLine(logging.Formatter):
 
 
 class JsonLine(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line. What a record holds as ``fields`` stands in it beside the rest."""
 
     def format(self, record: logging.LogRecord) -> str:
         """``time``, ``level``, ``logger``, ``message``; ``request_id`` and ``exception`` where there are any."""
         entry = {"time": _time(record), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()[:LONGEST]}
+        entry |= getattr(record, "fields", {})
         identity = request_id.get()
         if identity:
             entry["request_id"] = identity

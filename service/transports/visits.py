@@ -1,17 +1,24 @@
-"""One visit of a client, by whichever transport: its id, its one log line, its metrics."""
+"""One visit of a client, by whichever transport: its id, its one log line, its metrics, its trace."""
 
 import logging
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from service.observability.metrics import Metrics
+from service.observability.metrics import STAGES, Metrics
+from service.observability.tracing import Traced, Tracing
 from service.tasks.results import Answer
 
 logger = logging.getLogger(__name__)
 
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-TRACE_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+REFUSED = frozenset({"draining", "model_not_ready"})
+"""Codes of refusals that no engine has counted."""
+
+IN_ORDER = ("preprocess", "queue", "vision", "prefill", "decode")
+"""The stages of an answer, as they follow one another."""
 
 
 @dataclass(slots=True)
@@ -36,24 +43,67 @@ def identity(asked: str) -> str:
 class VisitBook:
     """Closes the visits of one transport."""
 
-    def __init__(self, transport: str, metrics: Metrics) -> None:
+    def __init__(self, transport: str, metrics: Metrics, tracing: Tracing) -> None:
         self._transport = transport
         self._metrics = metrics
+        self._tracing = tracing
 
-    def close(self, visit: Visit, what: str, trace_parent: str, level: int = logging.INFO) -> None:
-        """Write the line and count. ``what`` was asked and what came of it, in words of this program: a path as sent is a stranger's."""
-        trace = TRACE_PARENT.fullmatch(trace_parent)
-        logger.log(level, "%s %s %.1f ms%s", what, visit.code, 1000 * visit.seconds, f" trace {trace[1]}" if trace else "")
+    def close(self, visit: Visit, what: str, outcome: str, sent: Mapping[str, str], level: int = logging.INFO) -> None:
+        """Write the line, count, and record the trace.
+
+        ``what`` was asked, and its ``outcome``, in words of this program: a path as sent is a stranger's. ``sent``: headers or metadata.
+        """
+        trace = self._tracing.record(_traced(visit, what), sent) if visit.task else ""
+        fields = self._told(visit) | ({"trace_id": trace} if trace else {})
+        said = f" trace {trace}" if trace else ""
+        logger.log(level, "%s %s %s %.1f ms%s", what, outcome, visit.code, 1000 * visit.seconds, said, extra={"fields": fields})
         for each in visit.parts or [visit]:
-            self.count(each)
+            self._count(each, trace)
 
-    def count(self, visit: Visit) -> None:
-        """Count without a line of its own: a part of something that goes on."""
+    def close_part(self, visit: Visit, sent: Mapping[str, str]) -> None:
+        """Count and trace without a line of its own: a part of something that goes on."""
+        if visit.task:
+            self._count(visit, self._tracing.record(_traced(visit, f"part {visit.task}"), sent))
+
+    def _count(self, visit: Visit, trace: str) -> None:
         if not visit.task:
             return
         answer = visit.answer
-        self._metrics.request_ended(visit.task, visit.code, self._transport, visit.seconds, answer.model if answer else "_other")
+        model = answer.model if answer else "_other"
+        self._metrics.request_ended(visit.task, visit.code, self._transport, visit.seconds, model, trace)
+        if visit.code in REFUSED:
+            self._metrics.request_refused(visit.code)
         if answer:
             timings, usage = answer.timings, answer.usage
-            self._metrics.stages_took({name: getattr(timings, name) for name in ("queue", "preprocess", "vision", "prefill", "decode")})
+            self._metrics.stages_took(answer.model, {name: getattr(timings, name) for name in STAGES})
+            first = (timings.total - timings.decode) / 1000
+            self._metrics.tokens_took(answer.model, first, timings.decode / 1000, usage.completion_tokens)
             self._metrics.tokens_used(answer.model, usage.image_tokens, usage.prompt_tokens, usage.completion_tokens)
+
+    def _told(self, visit: Visit) -> dict[str, Any]:
+        """What logs as JSON hold of it, besides the line: nothing that a caller wrote."""
+        told: dict[str, Any] = {"transport": self._transport, "code": visit.code, "seconds": round(visit.seconds, 6)}
+        if visit.task:
+            told["task"] = visit.task
+        if visit.parts:
+            told["parts"] = len(visit.parts)
+        if (answer := visit.answer) is not None:
+            told |= {"model": answer.model, "finish_reason": answer.finish_reason, "completion_tokens": answer.usage.completion_tokens}
+            told |= {"image": f"{answer.image.width}x{answer.image.height}"}
+            told["timings_ms"] = {name: round(getattr(answer.timings, name), 3) for name in STAGES}
+        return told
+
+
+def _traced(visit: Visit, name: str) -> Traced:
+    """Named as OpenTelemetry's conventions for generative models have it."""
+    attributes: dict[str, str | int | list[str]] = {"gen_ai.operation.name": visit.task}
+    stages: dict[str, float] = {}
+    if (answer := visit.answer) is not None:
+        attributes |= {
+            "gen_ai.response.model": answer.model,
+            "gen_ai.usage.input_tokens": answer.usage.image_tokens + answer.usage.prompt_tokens,
+            "gen_ai.usage.output_tokens": answer.usage.completion_tokens,
+            "gen_ai.response.finish_reasons": [answer.finish_reason],
+        }
+        stages = {stage: getattr(answer.timings, stage) / 1000 for stage in IN_ORDER}
+    return Traced(name, visit.seconds, visit.code, attributes, stages, [_traced(part, f"part {part.task}") for part in visit.parts])

@@ -156,20 +156,20 @@ def test_a_batch_answers_as_each_by_itself(server: Server, sample: bytes) -> Non
 
 
 def test_a_batch_runs_together_and_encodes_its_picture_once(endless: Server, sample: bytes) -> None:
-    encoded = metric(endless, 'paliserve_batch_size_sum{phase="vision"}')
-    before = [metric(endless, f'paliserve_batch_size_{part}{{phase="decode"}}') for part in ("sum", "count")]
+    encoded = metric(endless, 'paliserve_batch_size_sum{model="endless",phase="vision"}')
+    before = [metric(endless, f'paliserve_batch_size_{part}{{model="endless",phase="decode"}}') for part in ("sum", "count")]
     tasks: list[dict[str, Any]] = [{"task": "caption"}, {"task": "read"}, {"task": "detect", "objects": NAMES}]
     body = {"image": base64.b64encode(sample).decode(), "requests": [task | {"max_tokens": 20} for task in tasks * 3]}
     results = endless.client.post("/v1/batch", json=body).json()["results"]
     assert [each["status"] for each in results] == [200] * 9
-    assert metric(endless, 'paliserve_batch_size_sum{phase="vision"}') == encoded + 1
-    after = [metric(endless, f'paliserve_batch_size_{part}{{phase="decode"}}') for part in ("sum", "count")]
+    assert metric(endless, 'paliserve_batch_size_sum{model="endless",phase="vision"}') == encoded + 1
+    after = [metric(endless, f'paliserve_batch_size_{part}{{model="endless",phase="decode"}}') for part in ("sum", "count")]
     rows, steps = (late - early for late, early in zip(after, before, strict=True))
     assert rows > 2 * steps
 
 
 def test_requests_of_their_own_share_nothing_without_a_cache(endless: Server, sample: bytes) -> None:
-    encoded = metric(endless, 'paliserve_batch_size_sum{phase="vision"}')
+    encoded = metric(endless, 'paliserve_batch_size_sum{model="endless",phase="vision"}')
     for _ in range(2):
         endless.client.post("/v1/caption", files={"image": sample}, data={"max_tokens": "1"})
-    assert metric(endless, 'paliserve_batch_size_sum{phase="vision"}') == encoded + 2
+    assert metric(endless, 'paliserve_batch_size_sum{model="endless",phase="vision"}') == encoded + 2

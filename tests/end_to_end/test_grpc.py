@@ -96,13 +96,13 @@ def test_a_picture_larger_than_four_megabytes_is_taken(client: Client, sample: b
 
 
 def test_a_batch_encodes_its_picture_once(endless: Server, sample: bytes) -> None:
-    encoded = metric(endless, 'paliserve_batch_size_sum{phase="vision"}')
+    encoded = metric(endless, 'paliserve_batch_size_sum{model="endless",phase="vision"}')
     requests = [pb.BatchRequest(id="0", caption=pb.CaptionRequest(image=sample, max_tokens=9))]
     requests += [pb.BatchRequest(id=str(index), detect=pb.DetectRequest(objects=["sign"], max_tokens=9)) for index in range(1, 8)]
     answers = list(Client(endless).stub.Batch(iter(requests)))
     assert sorted(answer.id for answer in answers) == [str(index) for index in range(8)]
     assert not [answer for answer in answers if answer.HasField("error")]
-    assert metric(endless, 'paliserve_batch_size_sum{phase="vision"}') == encoded + 1
+    assert metric(endless, 'paliserve_batch_size_sum{model="endless",phase="vision"}') == encoded + 1
 
 
 def test_health_follows_the_server_to_its_end(sample: bytes) -> None:

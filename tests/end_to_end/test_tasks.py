@@ -181,8 +181,8 @@ def test_requests_run_together(server: Server, sample: bytes) -> None:
         bodies = list(clients.map(lambda _: ask(server, "segment", sample, objects=["purple star"]), range(32)))
     assert len({body["text"] for body in bodies}) == 1
     metrics = server.client.get("/metrics").text
-    alone = sample_of(metrics, 'paliserve_batch_size_bucket{le="1.0",phase="decode"}')
-    assert alone < sample_of(metrics, 'paliserve_batch_size_count{phase="decode"}')
+    alone = sample_of(metrics, 'paliserve_batch_size_bucket{le="1.0",model="shapes-224",phase="decode"}')
+    assert alone < sample_of(metrics, 'paliserve_batch_size_count{model="shapes-224",phase="decode"}')
 
 
 def sample_of(metrics: str, series: str) -> float:

@@ -222,7 +222,7 @@ def test_a_worker_that_dies_while_it_loads_is_not_replaced() -> None:
 
 def test_threads_are_shared_among_those_who_work() -> None:
     stepping = [0.0, 0.0, 0.0]
-    board = Board(stepping, threads=4)
+    board = Board(stepping, [0.0] * 3, [0.0, 0.0], threads=4)
     assert board.share_of_threads() == 4
     stepping[1] = 5.0
     assert board.share_of_threads() == 4

@@ -43,7 +43,7 @@ def bench() -> Bench:
     """Pictures with names that are in them, in turn with names that are not, to be detected and to be segmented."""
     model = PaliGemma(open_checkpoint(Source(str(DEMO), device="cpu")), ServingOptions(16, 64, 128), ImageReader(ImageLimits()))
     runner = model.make_runner(torch.get_num_threads)
-    facts = RunnerFacts(runner.slots, runner.feature_bytes, runner.end_tokens, runner.vocabulary_size)
+    facts = RunnerFacts(runner.slots, runner.image_tokens, runner.feature_bytes, runner.end_tokens, runner.vocabulary_size)
     rng, generations, names = np.random.default_rng(77), [], []
     for index in range(80):
         scene = make_scene(rng, SceneKind(sign_share=0.2))

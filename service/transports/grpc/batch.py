@@ -8,7 +8,7 @@ from typing import Any
 
 from service.errors import PaliServeError
 from service.observability.logs import request_id
-from service.transports.grpc.calls import Context
+from service.transports.grpc.calls import Context, text_metadata
 from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.grpc.messages import WRITE, problem
 from service.transports.grpc.questions import read, refused
@@ -33,6 +33,7 @@ class Batch:
         self._service = service
         self._book = book
         self._context = context
+        self._sent = text_metadata(context.invocation_metadata())
         self._room = asyncio.Semaphore(MOST_AT_ONCE)
         self._answers: asyncio.Queue[pb.BatchResponse | None] = asyncio.Queue()
         self._image = b""
@@ -88,7 +89,7 @@ class Batch:
             answer = {"error": problem(failure)}
         finally:
             visit.seconds = time.monotonic() - began
-            self._book.count(visit)
+            self._book.close_part(visit, self._sent)
         self._answers.put_nowait(pb.BatchResponse(id=request.id[:LONGEST_ID], **answer))
 
     async def _outcome(self, request: pb.BatchRequest, image: bytes, visit: Visit) -> dict[str, Any]:

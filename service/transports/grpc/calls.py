@@ -54,7 +54,7 @@ class Calls(grpc.aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None or handler_call_details.method.startswith(QUIET):
             return handler  # type: ignore[no-any-return]
-        sent = {name: value for name, value in handler_call_details.invocation_metadata if isinstance(value, str)}
+        sent = text_metadata(handler_call_details.invocation_metadata)
         wrap = _Call(self._book, handler_call_details.method, sent).around
         # Not left to the library, which tells the client of an exception by its class.
         decode = partial(_decoded, handler.request_deserializer)
@@ -98,10 +98,15 @@ class _Call:
             finally:
                 visit.seconds = time.monotonic() - began
                 level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in PROBES else logging.INFO
-                self._book.close(visit, f"{self._method} {status.name}", self._sent.get("traceparent", ""), level)
+                self._book.close(visit, self._method, status.name, self._sent, level)
             return await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
 
         return call
+
+
+def text_metadata(metadata: Any) -> dict[str, str]:
+    """What a client sent beside its message, as far as that is text."""
+    return {name: value for name, value in metadata or () if isinstance(value, str)}
 
 
 def _decoded(deserialize: Callable[[bytes], Message], sent: bytes) -> Message:

@@ -8,6 +8,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from service.observability.metrics import Metrics
+from service.observability.tracing import PassedOn, Tracing
 from service.transports.grpc import inference
 from service.transports.grpc.calls import Calls
 from service.transports.grpc.generated import inference_pb2_grpc, paligemma_pb2_grpc
@@ -60,11 +61,13 @@ class Limits:
 class GrpcServer:
     """All that is offered over gRPC."""
 
-    def __init__(self, service: Service, metrics: Metrics, limits: Limits, reflected: bool, version: str) -> None:
+    def __init__(
+        self, service: Service, metrics: Metrics, limits: Limits, reflected: bool, version: str, tracing: Tracing | None = None
+    ) -> None:
         """``reflected``: whether clients may ask which services and messages there are. ``version`` is the program's."""
         # Its complaints go to the standard error, past our log; what matters in them is raised as well.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        book = VisitBook("grpc", metrics)
+        book = VisitBook("grpc", metrics, tracing or PassedOn())
         self._server = grpc.aio.server(interceptors=[Calls(book)], options=limits.channel_arguments(), maximum_concurrent_rpcs=limits.calls)
         services = [NAME, inference.NAME]
         inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference.InferenceServicer(service, version), self._server)  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from service.errors import PaliServeError
 from service.observability.metrics import Metrics
+from service.observability.tracing import PassedOn, Tracing
 from service.transports.ports import Service
 from service.transports.rest import problems
 from service.transports.rest.batch import batch_routes
@@ -20,9 +21,12 @@ from service.transports.rest.models import model_routes
 from service.transports.rest.openapi import describe
 from service.transports.rest.routes import task_routes
 from service.transports.rest.visits import Visits, visit_of
+from service.transports.visits import VisitBook
 
 
-def create_application(service: Service, metrics: Metrics, max_image_bytes: int, admin_key: str | None = None) -> FastAPI:
+def create_application(
+    service: Service, metrics: Metrics, max_image_bytes: int, admin_key: str | None = None, tracing: Tracing | None = None
+) -> FastAPI:
     """The application over a running service. ``admin_key``: see ``model_routes``."""
     application = FastAPI(
         title="PaliServe",
@@ -42,7 +46,7 @@ def create_application(service: Service, metrics: Metrics, max_image_bytes: int,
         return RedirectResponse("/docs")
 
     _handle_errors(application)
-    application.add_middleware(Visits, metrics=metrics)
+    application.add_middleware(Visits, book=VisitBook("rest", metrics, tracing or PassedOn()))
     # Added last, it stands outermost: its waiting is no part of a visit's time.
     application.add_middleware(Lingering)
     # FastAPI's way to replace the document.

@@ -1,6 +1,6 @@
 """Probes and metrics."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from service.errors import ModelNotReady
@@ -36,10 +36,12 @@ def health_routes(service: Service, metrics: Metrics) -> APIRouter:
         """Whether all models are warm. The port is opened only then, so that this answers at all."""
         return Health()
 
-    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
-    async def exposition() -> Response:
-        """Prometheus' text format."""
-        body, kind = metrics.exposition()
+    kinds = {kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")}
+
+    @router.get("/metrics", response_class=Response, responses={200: {"content": kinds}})
+    async def exposition(request: Request) -> Response:
+        """Prometheus' text format, or OpenMetrics with exemplars where that is accepted."""
+        body, kind = metrics.exposition(request.headers.get("accept", ""))
         return Response(body, headers={"content-type": kind})
 
     return router

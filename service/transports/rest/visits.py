@@ -11,7 +11,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.observability.logs import request_id
-from service.observability.metrics import Metrics
 from service.transports.rest import problems
 from service.transports.visits import Visit, VisitBook, identity
 
@@ -53,9 +52,9 @@ async def _left(request: Request) -> None:
 class Visits:
     """ASGI middleware around everything: opens a visit, answers what nobody caught, closes with one log line and the metrics."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, book: VisitBook) -> None:
         self._app = app
-        self._book = VisitBook("rest", metrics)
+        self._book = book
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -98,7 +97,7 @@ class Visits:
         # The route's template: a path as sent is a stranger's text.
         route = getattr(scope.get("route"), "path", "(other path)")
         level = logging.ERROR if status == 500 else logging.DEBUG if route in QUIET else logging.INFO
-        self._book.close(visit, f"{_method(scope)} {route} {status}", Headers(scope=scope).get("traceparent", ""), level)
+        self._book.close(visit, f"{_method(scope)} {route}", str(status), Headers(scope=scope), level)
 
 
 def _method(scope: Scope) -> str:

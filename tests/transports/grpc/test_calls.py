@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from service.errors import InvalidImage
+from service.observability.tracing import PassedOn
 from service.transports.grpc import calls
 from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.visits import VisitBook, logger
@@ -105,7 +106,7 @@ def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch, se
             closed.append(True)
 
     async def followed() -> None:
-        book = VisitBook("grpc", server.metrics)
+        book = VisitBook("grpc", server.metrics, PassedOn())
         around: Any = calls._Call(book, "/a/B", {}).around(calls._streamed(answers), str)
         with pytest.raises(asyncio.CancelledError):
             await around("", UnreadContext())

@@ -184,7 +184,7 @@ def test_requests_are_counted_by_task_and_code(rest: Rest) -> None:
     text = rest.get("/metrics").text
     assert 'paliserve_image_tokens_total{model="fake-224"} 2048.0' in text
     assert 'paliserve_completion_tokens_total{model="fake-224"} 24.0' in text
-    assert 'paliserve_stage_duration_seconds_count{stage="decode"} 8.0' in text
+    assert 'paliserve_stage_duration_seconds_count{model="fake-224",stage="decode"} 8.0' in text
 
 
 def test_strangers_make_no_labels(rest: Rest) -> None:
