@@ -11,6 +11,7 @@ from typing import Any
 
 from service.errors import InvalidRequest, OperatorError, PaliServeError
 from service.observability import logs
+from service.observability.version import package_version
 from service.settings import Settings, load_settings, print_config
 
 
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="paliserve", description="Serves PaliGemma: captions, answers, boxes and masks as JSON.")
+    parser.add_argument("--version", action="version", version=f"paliserve {package_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="answer requests over HTTP and gRPC")

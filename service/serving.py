@@ -7,8 +7,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
-from platform import python_version
 from typing import cast
 
 import uvicorn
@@ -18,9 +16,10 @@ from service.errors import OperatorError
 from service.instances.keeper import State
 from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn, Spans, Tracing
+from service.observability.version import build, package_version
 from service.settings import Settings
 from service.transports.grpc.server import GrpcServer, Limits
-from service.transports.rest.application import create_application, package_version
+from service.transports.rest.application import create_application
 from service.wiring import PaliServe
 
 logger = logging.getLogger(__name__)
@@ -81,8 +80,8 @@ async def serve(settings: Settings) -> int:
     # Bound first: a port in use should not cost the time to load a model.
     listener = _bind(settings.host, settings.port, "--port")
     grpc_reserved = _bind(settings.host, settings.grpc_port, "--grpc-port") if settings.grpc_port else None
-    service = PaliServe(settings, Metrics(package_version(), python=python_version(), torch=version("torch")))
-    tracing = Spans(package_version()) if settings.tracing else PassedOn()
+    service = PaliServe(settings, Metrics(package_version(), **build()))
+    tracing = _tracing(settings)
     grpc_server = await _start_grpc(service, settings, grpc_reserved, tracing) if grpc_reserved else None
     await service.start()
     freeze()
@@ -105,6 +104,15 @@ async def serve(settings: Settings) -> int:
     await asyncio.to_thread(tracing.stop)
     logger.info("stopped")
     return 0
+
+
+def _tracing(settings: Settings) -> Tracing:
+    if not settings.tracing:
+        return PassedOn()
+    try:
+        return Spans(package_version())
+    except ImportError:
+        raise ServingError("tracing needs OpenTelemetry: pip install 'paliserve[tracing]'.") from None
 
 
 async def _start_grpc(service: PaliServe, settings: Settings, reserved: socket.socket, tracing: Tracing) -> GrpcServer:

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from service.errors import OperatorError
-
 TRACE_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C's header of that name."""
 
@@ -58,16 +56,14 @@ class Spans:
     """Sends spans over OTLP. Where to, which of them and under which name is told by OpenTelemetry's own variables, ``OTEL_…``."""
 
     def __init__(self, version: str, processor: Any = None) -> None:
-        """``processor`` takes the spans in place of OTLP. Errors: OperatorError where the libraries are not here."""
-        try:
-            from opentelemetry import trace  # noqa: PLC0415 (an extra)
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-            from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415
-            from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
-        except ImportError:
-            raise OperatorError("tracing needs OpenTelemetry: pip install 'paliserve[tracing]'.") from None
+        """``processor`` takes the spans in place of OTLP. Errors: ImportError where the libraries are not here."""
+        from opentelemetry import trace  # noqa: PLC0415 (an extra)
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
+
         own = Resource({"service.name": "paliserve", "service.version": version})
         self._provider = TracerProvider(resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
         self._provider.add_span_processor(processor or BatchSpanProcessor(OTLPSpanExporter()))

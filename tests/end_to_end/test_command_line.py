@@ -1,6 +1,7 @@
 """``paliserve ask``, ``models`` and ``plan``, as processes of their own."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,10 @@ SAMPLE = Path(__file__).parents[2] / "service" / "demo" / "samples" / "scene.png
 def paliserve(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "service.main", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_it_says_which_version_it_is() -> None:
+    assert re.fullmatch(r"paliserve \d+\.\d+\.\d+\n", paliserve("--version").stdout)
 
 
 def test_ask_prints_the_text() -> None:

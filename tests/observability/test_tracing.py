@@ -1,14 +1,11 @@
 """Traces, as OpenTelemetry's own libraries tell them."""
 
-import sys
-
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from service.errors import OperatorError
 from service.observability.tracing import PassedOn, Spans, Traced
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -84,9 +81,3 @@ def test_a_caller_who_samples_nothing_is_heeded() -> None:
 def test_untraced_requests_have_no_trace(sent: dict[str, str]) -> None:
     assert PassedOn().record(Traced("read", 0.1, "ok"), sent) == ""
     assert PassedOn().record(Traced("read", 0.1, "ok"), SENT) == TRACE
-
-
-def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
-    with pytest.raises(OperatorError, match="paliserve\\[tracing\\]"):
-        Spans("1")

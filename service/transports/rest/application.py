@@ -1,7 +1,5 @@
 """The REST application: routes, error handlers, documentation."""
 
-from importlib.metadata import PackageNotFoundError, version
-
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
@@ -10,6 +8,7 @@ from starlette.responses import Response
 from service.errors import PaliServeError
 from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn, Tracing
+from service.observability.version import package_version
 from service.transports.ports import Service
 from service.transports.rest import problems
 from service.transports.rest.batch import batch_routes
@@ -52,14 +51,6 @@ def create_application(
     # FastAPI's way to replace the document.
     application.openapi = lambda: describe(application)  # type: ignore[method-assign]
     return application
-
-
-def package_version() -> str:
-    """The installed version; "0" where the package is not installed."""
-    try:
-        return version("paliserve")
-    except PackageNotFoundError:
-        return "0"
 
 
 def _handle_errors(application: FastAPI) -> None:
