@@ -7,7 +7,7 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -I $(STUBS)=protos/paligemma/v1 -I 
     protos/paligemma/v1/paligemma.proto protos/inference/inference.proto
 LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-.PHONY: demo test check lint types imports protocols generated generate format fuzz parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding evaluate clean
+.PHONY: demo test check lint types imports protocols rules generated generate format fuzz parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -15,7 +15,7 @@ demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 test: .venv/dev ## all tests
 	$(BIN)/python -m pytest
 
-check: lint types imports protocols generated ## everything that needs no test run
+check: lint types imports protocols rules generated ## everything that needs no test run
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -32,6 +32,11 @@ protocols: .venv/dev ## lint; and against the last tag, where there is one that 
 	$(BIN)/buf format --diff --exit-code protos
 	@if [ -z "$(LAST_TAG)" ] || ! git cat-file -e "$(LAST_TAG):protos/buf.yaml" 2>/dev/null; then echo "no tag to compare the protocols with"; \
 	else set -x; $(BIN)/buf breaking protos --against ".git#tag=$(LAST_TAG),subdir=protos"; fi
+
+rules: ## Prometheus' configuration, rules, and the tests of the alerts; promtool is in Debian's package prometheus
+	@if command -v promtool >/dev/null; then set -ex; \
+	    promtool check config --lint=all --lint-fatal deploy/observability/prometheus.yaml; promtool test rules deploy/observability/rules_test.yaml; \
+	else echo "promtool is not installed: the rules are not checked"; test -z "$$CI"; fi
 
 generated: .venv/dev ## what is generated must be what the code and the protocols make
 	$(BIN)/python -m service.transports.rest.openapi | diff - $(OPENAPI)
