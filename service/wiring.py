@@ -60,6 +60,8 @@ class PaliServe:
         self._built = {name: self._builder.build(name) for name, each in self._builder.planned.items() if each.wanted.preload}
         self._loaded: dict[str, Instance] = {}
         metrics.watch(Scraped(self._devices, self._adapters))
+        for name in self._builder.devices:
+            metrics.device_added(name)
         self._bound = settings.instance_memory_bytes
         self._queue = settings.max_queue
         self._one_load = asyncio.Lock()

@@ -12,6 +12,7 @@ LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STATES = ("cold", "loading", "warm", "failed")
 STAGES = ("queue", "preprocess", "vision", "prefill", "decode")
+OUTCOMES = ("hit", "miss")
 REFUSALS = ("queue_full", "too_late", "draining", "model_not_ready")
 """Why a request is refused at the door: no place in the queue, no hope to be done in time, the process stops, the model is not loaded."""
 
@@ -122,8 +123,14 @@ class Metrics:
         self._prompt_tokens.labels(model).inc(prompt)
         self._completion_tokens.labels(model).inc(completion)
 
+    def device_added(self, device: str) -> None:
+        """A device is there. Its counters begin now: what only appears with its first event is no increase to Prometheus."""
+        self._restarts.labels(device)
+
     def instance_holds(self, instance: str, slots: int, queue: int) -> None:
         """An instance was loaded with so many slots, or given back: 0 then; ``queue`` requests may wait."""
+        for outcome in OUTCOMES:
+            self._cache_asked.labels(instance, outcome)
         self._slots.labels(instance).set(slots)
         self._queue_limit.labels(instance).set(queue)
         self._holds[instance] = slots
@@ -155,7 +162,7 @@ class Metrics:
 
     def vision_cache_asked(self, instance: str, hit: bool) -> None:
         """See ``CacheObserver``."""
-        self._cache_asked.labels(instance, "hit" if hit else "miss").inc()
+        self._cache_asked.labels(instance, OUTCOMES[not hit]).inc()
 
     def vision_cache_changed(self, instance: str, held_bytes: int) -> None:
         """See ``CacheObserver``."""

@@ -34,7 +34,7 @@ DECLARED = {
     "paliserve_pool_requests_running": ("gauge", ""),
     "paliserve_pool_slots_used_ratio": ("gauge", ""),
     "paliserve_lora_requests_info": ("gauge", "max_lora running_lora_adapters waiting_lora_adapters"),
-    "paliserve_build_info": ("gauge", "version"),
+    "paliserve_build_info": ("gauge", "version python torch transformers"),
 }
 
 VALUES = {

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
+from service.observability.metrics import STAGES, Metrics
+from service.observability.scraped import AdapterReading, DeviceReading, Scraped
 from service.settings import InstanceSettings, Settings
 from service.transports.rest.problems import TABLE
 from tests.deploy.declared_metrics import DECLARED, VALUES, StandIn, names_in
@@ -27,6 +30,33 @@ from tests.deploy.prometheus_tools import (
 )
 
 EXPORTED = names_in(StandIn().exposition())
+
+
+def test_the_stand_in_exports_what_the_service_does() -> None:
+    metrics = Metrics("1", **dict.fromkeys(("python", "torch", "transformers"), "1"))
+    metrics.watch(Scraped(lambda: [DeviceReading("cpu", 0.0, 1, 2, (1,))], lambda: AdapterReading(0, (), 0.0)))
+    metrics.device_added("cpu")
+    metrics.instance_holds("one", 1, 1)
+    metrics.queue_changed("one", 0, 0, 0)
+    metrics.instance_entered("one", "warm")
+    metrics.batch_ran("one", "decode", 1)
+    metrics.vision_cache_changed("one", 0)
+    metrics.request_ended("read", "ok", "rest", 0.1, "one")
+    metrics.stages_took("one", dict.fromkeys(STAGES, 0.1))
+    metrics.tokens_took("one", 0.1, 0.1, 2)
+    metrics.tokens_used("one", 1, 1, 1)
+    exposition = metrics.exposition()[0].decode()
+    assert names_in(exposition) == EXPORTED
+    labels = {
+        each.name: " ".join(sorted(set(each.labels) - {"le"}))
+        for family in text_string_to_metric_families(exposition)
+        for each in family.samples
+        if each.name.startswith("paliserve_")
+    }
+    for name, (kind, declared) in DECLARED.items():
+        series = f"{name}_bucket" if kind == "histogram" else name
+        assert labels[series] == " ".join(sorted(declared.split())), name
+
 
 EXPRESSIONS = {
     **{rule.get("alert") or rule["record"]: str(rule["expr"]) for rule in RULES},
