@@ -1,6 +1,7 @@
 """Prometheus metrics: one method for each event, and the exposition."""
 
 from collections.abc import Mapping
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -89,6 +90,14 @@ class Metrics:
         self._load: dict[str, tuple[int, int]] = {}
         self._holds: dict[str, int] = {}
 
+    @cache  # noqa: B019 (as long as the process; finding a label's metric takes longer than setting it)
+    def _queue(self, instance: str) -> tuple[Gauge, Gauge, Gauge]:
+        return self._waiting.labels(instance), self._running.labels(instance), self._waiting_tokens.labels(instance)
+
+    @cache  # noqa: B019
+    def _stages(self, model: str) -> list[tuple[str, Histogram]]:
+        return [(stage, self._stage.labels(model, stage)) for stage in STAGES]
+
     def watch(self, collector: Collector) -> None:
         """Ask ``collector`` too, whenever Prometheus reads."""
         self._registry.register(collector)
@@ -108,8 +117,8 @@ class Metrics:
 
     def stages_took(self, model: str, milliseconds: Mapping[str, float]) -> None:
         """How long each of ``STAGES`` took."""
-        for stage in STAGES:
-            self._stage.labels(model, stage).observe(milliseconds[stage] / 1000)
+        for stage, histogram in self._stages(model):
+            histogram.observe(milliseconds[stage] / 1000)
 
     def tokens_took(self, model: str, first: float, decode: float, count: int) -> None:
         """Seconds until the first token of an answer, then for the others; ``count`` is that of all."""
@@ -138,9 +147,8 @@ class Metrics:
 
     def queue_changed(self, instance: str, waiting: int, running: int, tokens: int) -> None:
         """See ``EngineObserver``."""
-        self._waiting.labels(instance).set(waiting)
-        self._waiting_tokens.labels(instance).set(tokens)
-        self._running.labels(instance).set(running)
+        for gauge, value in zip(self._queue(instance), (waiting, running, tokens), strict=True):
+            gauge.set(value)
         self._load[instance] = waiting, running
         self._pool()
 
