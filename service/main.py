@@ -59,8 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.set_defaults(run=_plan)
 
     download = commands.add_parser("download", help="fetch checkpoints from the hub into its cache, and check their sums")
-    download.add_argument("checkpoints", nargs="+", metavar="MODEL", help="hub id, such as google/paligemma-3b-mix-224")
+    download.add_argument("checkpoints", nargs="*", metavar="MODEL", help="hub id, such as google/paligemma-3b-mix-224")
     download.add_argument("--revision", help="such as bfloat16, float16, or a commit (main)")
+    download.add_argument("--config", type=Path, help="settings as TOML: fetch all checkpoints and adapters of the hub that they name")
     download.set_defaults(run=_download)
 
     models = commands.add_parser("models", help="list what is configured")
@@ -128,11 +129,20 @@ def _plan(asked: argparse.Namespace) -> int:
 
 
 def _download(asked: argparse.Namespace) -> int:
-    from service.model.hub import fetch, verify  # noqa: PLC0415
+    from service.model.hub import fetch, is_fetched, verify  # noqa: PLC0415
 
-    for name in asked.checkpoints:
-        folder = fetch(name, asked.revision)
+    if not asked.checkpoints and not asked.config:
+        raise OperatorError("name a checkpoint, such as google/paligemma-3b-mix-224, or settings that do, with --config.")
+    wanted = [(name, asked.revision) for name in asked.checkpoints]
+    if asked.config:
+        instances = _settings(asked).instances
+        named = [each for instance in instances for each in (instance, *instance.adapters)]
+        wanted += [(each.source, each.revision) for each in named if is_fetched(each.source)]
+    for name, revision in dict.fromkeys(wanted):
+        folder = fetch(name, revision)
         print(f"{name}: {folder} ({verify(folder)} checksums right)")
+    if not wanted:
+        print(f"{asked.config}: nothing of the hub is named")
     return 0
 
 

@@ -26,6 +26,11 @@ class FetchError(OperatorError):
     """A checkpoint cannot be fetched."""
 
 
+def is_fetched(source: str) -> bool:
+    """Whether it comes from the hub: it is no folder here, and is named like what is there."""
+    return not Path(source).is_dir() and HUB_ID.fullmatch(source) is not None
+
+
 def fetch(name: str, revision: str | None = None) -> Path:
     """The folder of a checkpoint in the hub's cache. Files that are there are not fetched again; a transfer that breaks off goes on.
 

@@ -60,6 +60,21 @@ def test_a_checkpoint_is_fetched_once_and_served_without_the_hub(hub: Hub, tmp_p
     assert "tiny" in paliserve(hub, tmp_path, "plan", "--config", str(config), HF_HUB_OFFLINE="1").stdout
 
 
+def test_settings_name_what_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    config = tmp_path / "paliserve.toml"
+    one = f'source = "{NAME}"\nrevision = "float16"\n'
+    adapter = f'[[instances.adapters]]\nname = "mine"\nsource = "{NAME}"\nrevision = "main"\n'
+    here = f'[[instances]]\nname = "here"\nsource = "{DEMO}"\n'
+    config.write_text(f'[[instances]]\nname = "one"\n{one}{adapter}[[instances]]\nname = "two"\n{one}{here}')
+    done = paliserve(hub, tmp_path, "download", "--config", str(config))
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [NAME, NAME]
+    assert {path.name for path in tmp_path.rglob("refs/*")} == {"float16", "main"}
+    config.write_text("")
+    assert "nothing of the hub" in paliserve(hub, tmp_path, "download", "--config", str(config)).stdout
+    assert "--config" in told(paliserve(hub, tmp_path, "download"))
+
+
 LARGE = 25_000_000
 """The library keeps what it has in pieces of ten megabytes."""
 
