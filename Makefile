@@ -3,11 +3,12 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c '
 BIN := .venv/bin
 OPENAPI := service/transports/rest/openapi.json
 STUBS := service/transports/grpc/generated
+PROMETHEUS_RULE := deploy/components/monitoring/prometheus-rule.yaml
 PROTOC := $(BIN)/python -m grpc_tools.protoc -I $(STUBS)=protos/paligemma/v1 -I $(STUBS)=protos/inference \
     protos/paligemma/v1/paligemma.proto protos/inference/inference.proto
 LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-.PHONY: demo test check lint types imports protocols rules generated generate format fuzz parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding evaluate clean
+.PHONY: demo test check lint types imports protocols rules generated generate manifests format fuzz parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -43,10 +44,15 @@ generated: .venv/dev ## what is generated must be what the code and the protocol
 	rm -rf build/stubs && mkdir -p build/stubs
 	$(PROTOC) --python_out=build/stubs --pyi_out=build/stubs --grpc_python_out=build/stubs
 	diff -r --exclude=__init__.py --exclude=__pycache__ build/stubs/$(STUBS) $(STUBS)
+	$(BIN)/python -m tests.deploy.prometheus_rule | diff - $(PROMETHEUS_RULE)
 
 generate: .venv/dev ## write what is generated
 	$(BIN)/python -m service.transports.rest.openapi > $(OPENAPI)
 	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=.
+	$(BIN)/python -m tests.deploy.prometheus_rule > $(PROMETHEUS_RULE)
+
+manifests: .venv/dev ## render deploy/ in every combination with kubectl, and check each object against its schema and against the service
+	CI=1 $(BIN)/python -m pytest -q tests/deploy
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
