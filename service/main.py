@@ -135,9 +135,9 @@ def _download(asked: argparse.Namespace) -> int:
         raise OperatorError("name a checkpoint, such as google/paligemma-3b-mix-224, or settings that do, with --config.")
     wanted = [(name, asked.revision) for name in asked.checkpoints]
     if asked.config:
-        instances = _settings(asked).instances
-        named = [each for instance in instances for each in (instance, *instance.adapters)]
-        wanted += [(each.source, each.revision) for each in named if is_fetched(each.source)]
+        for instance in _settings(asked).instances:
+            sources = [(instance.source, instance.revision), *((each.source, each.revision) for each in instance.adapters)]
+            wanted += [(source, revision) for source, revision in sources if is_fetched(source)]
     for name, revision in dict.fromkeys(wanted):
         folder = fetch(name, revision)
         print(f"{name}: {folder} ({verify(folder)} checksums right)")

@@ -33,7 +33,7 @@ WAYS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """What is rendered, by a name for people: the folder, and the components upon it."""
 
-Manifest = Mapping[str, Any]
+Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True)
