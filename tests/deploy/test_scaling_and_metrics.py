@@ -1,24 +1,17 @@
 """Autoscalers, the endpoint picker and the operator's rules: what they ask for is what the server tells."""
 
-import ast
 import re
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.deploy.declared_metrics import DECLARED
 from tests.deploy.prometheus_rule import RULES, WRITTEN, prometheus_rule
-from tests.deploy.rendering import DEPLOY, ROOT, WAYS, Manifest, of_kind, render, server
+from tests.deploy.rendering import DEPLOY, WAYS, Manifest, of_kind, render, server
 
 HPA, KEDA, POOL = "gpu-224 with hpa", "gpu-224 with keda", "gpu-224 with inference-pool"
 ADAPTER = DEPLOY / "components" / "hpa" / "prometheus-adapter.yaml"
-
-
-def told() -> set[str]:
-    """The names of gauges that the server's metrics have: every string there that is one."""
-    trees = [ast.parse(path.read_text()) for path in (ROOT / "service" / "observability").glob("*.py")]
-    strings = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return {each for each in strings if re.fullmatch(r"paliserve_[a-z_]+", each)}
 
 
 def autoscaler() -> Manifest:
@@ -40,7 +33,9 @@ def test_what_is_asked_for_is_told() -> None:
     asked |= {name for each in scaled_object()["triggers"] for name in re.findall(r"paliserve_\w+", each["metadata"]["query"])}
     asked |= {value for key, value in engine().items() if key.endswith("Spec")}
     assert len(asked) == 4
-    assert asked <= told()
+    assert asked <= DECLARED.keys()
+    # One number for each process: autoscalers and pickers add nothing up.
+    assert all(DECLARED[name] == ("gauge", "") for name in asked - {"paliserve_lora_requests_info"})
 
 
 def test_prometheus_adapter_offers_what_the_autoscaler_asks_for() -> None:
