@@ -33,7 +33,7 @@ from service.errors import ImageUrlForbidden
 from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance
-from service.instances.keeper import Keeper
+from service.instances.keeper import Keeper, Upkeep
 from service.observability.metrics import Metrics
 from service.serving import event_loop
 from service.tasks.tasks import Tasks
@@ -72,13 +72,14 @@ class Service:
         pictures = VisionCache("fake", 0, 1, self.metrics)
         instance = Instance(description, model, engine, pictures, LEXICON, shelf())
 
-        async def load() -> Instance:
+        async def load(name: str) -> Instance:
             return instance
 
         async def unload(dropped: Instance) -> None:
             """There is no other."""
 
-        self.catalogue = Catalogue([Keeper(description, True, 1000, load, unload, lambda name, state: None)])
+        upkeep = Upkeep(load, unload, lambda name, state: None, self.metrics.request_refused, asyncio.Lock())
+        self.catalogue = Catalogue([Keeper(description, True, 1000, upkeep)])
         self.tasks = Tasks(self.catalogue, lambda image: (64, 48), ThreadPoolExecutor(4), 60.0)
 
     def models(self) -> Sequence[ModelDescription]:

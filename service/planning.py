@@ -1,5 +1,7 @@
 """What of the machine the configured instances are to take: devices, processes, slots, memory. Nothing is loaded to know it."""
 
+import sys
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,7 +86,8 @@ def planned(settings: Settings) -> dict[str, Planned]:
         device, dtype = held[each.name]
         made[each.name] = _planned(each, device, dtype, (surveys[each.name], _shape(each, device, dtype, counts[device])))
     for device in counts:
-        made |= _with_slots(device, {name: each for name, each in made.items() if each.device == device})
+        room = min(int(FOR_SLOTS * free_on(device)), settings.instance_memory_bytes or sys.maxsize)
+        made |= _with_slots({name: each for name, each in made.items() if each.device == device}, room)
     return made
 
 
@@ -93,21 +96,25 @@ def _planned(wanted: InstanceSettings, device: str, dtype: str, found: tuple[Sur
     return Planned(wanted, device, dtype, seen, shape, None if seen is None else plan(seen.config, shape))
 
 
-def _with_slots(device: str, of_this: Mapping[str, Planned]) -> dict[str, Planned]:
-    """Those that leave their slots to us, with as many as are of use and fit: each has the same share of what the rest leaves free."""
-    asking = {name: each for name, each in of_this.items() if each.wanted.slots == "auto" and each.survey and each.memory}
+def _with_slots(of_this: Mapping[str, Planned], room: int) -> dict[str, Planned]:
+    """Those of a device that leave their slots to us, with as many as are of use and fit into ``room`` bytes.
+
+    Each has the same share of what the rest leaves.
+    """
+    asking = {name: (each, each.survey) for name, each in of_this.items() if each.wanted.slots == "auto" and each.survey}
     if not asking:
         return {}
-    fixed = sum(each.memory.total - (each.memory.slots if name in asking else 0) for name, each in of_this.items() if each.memory)
-    share = max(0, int(FOR_SLOTS * free_on(device)) - fixed) // len(asking)
-    made = {}
-    for name, each in asking.items():
-        if each.survey is None:
-            continue
-        fitting = share // (slot_bytes(each.survey.config, each.shape) * each.shape.copies)
-        shape = replace(each.shape, slots=max(1, min(each.policy.most_slots, fitting)))
-        made[name] = _planned(each.wanted, each.device, each.dtype, (each.survey, shape))
-    return made
+    share = (room - sum(each.memory.total for name, each in of_this.items() if each.memory and name not in asking)) // len(asking)
+    return {name: _fitted(each, survey, share) for name, (each, survey) in asking.items()}
+
+
+def _fitted(one: Planned, survey: Survey, room: int) -> Planned:
+    def with_slots(count: int) -> Shape:
+        return replace(one.shape, slots=count)
+
+    counts = range(1, one.policy.most_slots + 1)
+    fitting = bisect_right(counts, room, key=lambda count: plan(survey.config, with_slots(count)).total)
+    return _planned(one.wanted, one.device, one.dtype, (survey, with_slots(max(1, fitting))))
 
 
 def free_on(device: str) -> int:
@@ -128,7 +135,7 @@ def copies(found: Sequence[tuple[str, Survey | None]], settings: Settings) -> di
     made = {}
     for name in sorted({device for device, _ in found}):
         # Files may hold half of what float32 needs.
-        held = 2 * sum(each.file_bytes if each else UNKNOWN_BYTES for device, each in found if device == name)
+        held = 2 * sum((each.file_bytes if each else 0) or UNKNOWN_BYTES for device, each in found if device == name)
         fitting = max(1, int(MEMORY_FOR_COPIES * memory_bytes() / held))
         several = settings.workers or (max(1, min(threads - narrow, fitting)) if name == "cpu" else 1)
         made[name] = 1 if settings.workers == 0 else several

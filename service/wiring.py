@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 from service.building import Builder, blank_picture
 from service.errors import Draining, InvalidRequest, ModelNotReady, OperatorError
@@ -13,7 +12,7 @@ from service.fetching import FetchLimits, ImageFetcher
 from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance, warm_up
-from service.instances.keeper import Keeper, State
+from service.instances.keeper import Keeper, State, Upkeep
 from service.machine import cores, free_memory_bytes, memory_bytes
 from service.model.images import ImageLimits, ImageReader
 from service.model.loading import set_threads
@@ -64,7 +63,7 @@ class PaliServe:
             metrics.device_added(name)
         self._bound = settings.instance_memory_bytes
         self._queue = settings.max_queue
-        self._one_load = asyncio.Lock()
+        self._upkeep = Upkeep(self._load, self._unload, self._tell, metrics.request_refused, asyncio.Lock())
         self._keepers = {name: self._keeper(name) for name in self._builder.planned}
         for name, keeper in self._keepers.items():
             self._tell(name, keeper.state)
@@ -180,28 +179,26 @@ class PaliServe:
 
     def _keeper(self, name: str) -> Keeper:
         on_demand = not self._builder.planned[name].wanted.preload
-        return Keeper(self._builder.plans[name], on_demand, self._queue, partial(self._load, name), self._unload, self._tell)
+        return Keeper(self._builder.plans[name], on_demand, self._queue, self._upkeep)
 
     async def _load(self, name: str) -> Instance:
-        # One at a time: two that are loaded at once would both count the same room as free.
-        async with self._one_load:
-            built = self._built.pop(name, None)
-            if built is None:
-                await self._make_room(name)
-            instance = await asyncio.to_thread(self._builder.build, name) if built is None else built
-            self._loaded[name] = instance
-            self.metrics.instance_holds(name, instance.engine.slots, self._queue)
-            began = time.monotonic()
-            try:
-                for adapter in self._builder.planned[name].wanted.adapters:
-                    await instance.adapters.load(adapter.name, adapter.source, adapter.revision)
-                await warm_up(instance, blank_picture(), self._workers)
-            except InvalidRequest as error:
-                await self._unload(instance)
-                raise OperatorError(f"{name}: {error.message}") from None
-            except BaseException:
-                await self._unload(instance)
-                raise
+        built = self._built.pop(name, None)
+        if built is None:
+            await self._make_room(name)
+        instance = await asyncio.to_thread(self._builder.build, name) if built is None else built
+        self._loaded[name] = instance
+        self.metrics.instance_holds(name, instance.engine.slots, self._queue)
+        began = time.monotonic()
+        try:
+            for adapter in self._builder.planned[name].wanted.adapters:
+                await instance.adapters.load(adapter.name, adapter.source, adapter.revision)
+            await warm_up(instance, blank_picture(), self._workers)
+        except InvalidRequest as error:
+            await self._unload(instance)
+            raise OperatorError(f"{name}: {error.message}") from None
+        except BaseException:
+            await self._unload(instance)
+            raise
         logger.info("%s is warm (%.1f s)", name, time.monotonic() - began)
         return instance
 

@@ -96,7 +96,14 @@ class DeviceLoop:
 
     def unload(self, instance: str) -> None:
         """See ``Device``. The device must have been started."""
-        self._between_steps(lambda: self._lanes.pop(instance, None))
+
+        def drop() -> None:
+            lane = self._lanes.pop(instance, None)
+            # Who was cancelled a moment ago has not been told of yet.
+            if lane is not None and lane.requests:
+                lane.deliver(Report(ended=[(number, None) for number in lane.requests]))
+
+        self._between_steps(drop)
 
     def adopt(self, instance: str, place: int, folder: str) -> None:
         """See ``Device``. Reads in the calling thread; the device must have been started."""

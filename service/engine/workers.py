@@ -124,7 +124,7 @@ class Workers:
             workers = list(self._workers)
             for worker in workers:
                 worker.outbox.put(load)
-            answers = [worker.loading.get().facts for worker in workers]
+            answers = [worker.loaded() for worker in workers]
             for facts in answers:
                 if isinstance(facts, OperatorError):
                     # Where it was loaded, it takes room for nothing.
@@ -163,14 +163,14 @@ class Workers:
         workers = list(self._workers)
         for worker in workers:
             worker.outbox.put(message)
-        return [worker.changing.get().error for worker in workers]
+        return [worker.changed() for worker in workers]
 
     def _drop(self, instance: str) -> None:
         workers = list(self._workers)
         for worker in workers:
             worker.outbox.put(Unload(instance))
         for worker in workers:
-            worker.unloading.get()
+            worker.unloaded()
 
     def submit(self, instance: str, submission: Submission) -> None:
         """See ``Device``."""
@@ -208,13 +208,6 @@ class Workers:
         threading.Thread(target=worker.send, name=f"to-worker-{seat}", daemon=True).start()
         threading.Thread(target=self._receive, args=(worker,), name=f"from-worker-{seat}", daemon=True).start()
         return worker
-
-    def _loaded(self, worker: WorkerLink) -> RunnerFacts:
-        facts = worker.loading.get().facts
-        if isinstance(facts, OperatorError):
-            raise facts
-        worker.is_ready = True
-        return facts
 
     def _receive(self, worker: WorkerLink) -> None:
         while True:
@@ -260,14 +253,14 @@ class Workers:
             waiting: list[Load | Adopt] = [*self._loads.values(), *self._adopted.values()]
             for message in waiting:
                 successor.outbox.put(message)
-            try:
-                for _ in self._loads:
-                    self._loaded(successor)
-                for _ in self._adopted:
-                    successor.changing.get()
-            except Exception:
-                logger.exception("worker %d cannot be replaced", worker.seat)
+            answers = [*(successor.loaded() for _ in self._loads), *(successor.changed() for _ in self._adopted)]
+            errors = [str(each) for each in answers if isinstance(each, OperatorError)]
+            if errors:
+                logger.error("worker %d cannot be replaced: %s", worker.seat, "; ".join(errors))
                 self._broken = True
+                return
+            # Not before: a request for what it does not have yet would find nothing, or no adapter.
+            successor.is_ready = True
 
     def _fail(self, lost: list[tuple[str, int]]) -> None:
         for instance, number in lost:

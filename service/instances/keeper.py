@@ -3,14 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from service.errors import ModelNotReady, OperatorError, Overloaded
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance
+from service.instances.shelf import AdapterShelf
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,22 @@ class State(StrEnum):
 
 Observe = Callable[[str, State], None]
 """Is told the name and the state of an instance whenever the latter changes, on the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What the keepers of one process share.
+
+    ``load`` makes a warm instance of a name, and raises OperatorError where it cannot; ``unload`` gives back what one takes. ``refuse`` is
+    told why a request was refused at the door. ``turn``: one load at a time, because two at once would both count the same room as free;
+    ``load`` is called with it held, and may cool other keepers.
+    """
+
+    load: Callable[[str], Awaitable[Instance]]
+    unload: Callable[[Instance], Awaitable[None]]
+    observe: Observe
+    refuse: Callable[[str], None]
+    turn: asyncio.Lock
 
 
 class _Loaded:
@@ -53,27 +70,17 @@ class _Loaded:
 class Keeper:
     """Keeps one instance. All methods belong to one event loop.
 
-    ``plan`` describes it before it is loaded. ``load`` makes a warm instance, and raises OperatorError where it cannot; ``unload`` gives
-    back what it takes. An instance that is not ``on_demand`` is loaded by its operator, never by a request. At most ``queue`` requests wait
-    for a load.
+    ``plan`` describes it before it is loaded. An instance that is not ``on_demand`` is loaded by its operator, never by a request. At most
+    ``queue`` requests wait for a load. What has begun to change goes on to its end, whoever asked for it and left.
     """
 
     def __init__(
-        self,
-        plan: ModelDescription,
-        on_demand: bool,
-        queue: int,
-        load: Callable[[], Awaitable[Instance]],
-        unload: Callable[[Instance], Awaitable[None]],
-        observe: Observe,
-        clock: Callable[[], float] = time.monotonic,
+        self, plan: ModelDescription, on_demand: bool, queue: int, upkeep: Upkeep, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._plan = plan
         self._on_demand = on_demand
         self._queue = queue
-        self._load = load
-        self._unload = unload
-        self._observe = observe
+        self._upkeep = upkeep
         self._clock = clock
         self._state = State.COLD
         self._loaded: _Loaded | None = None
@@ -132,39 +139,38 @@ class Keeper:
     async def warm(self) -> None:
         """Load it where it is not; several who ask wait for the same load. Errors: ModelNotReady."""
         if self._loaded is None:
-            # Shielded: who gives up takes nothing from the others who wait.
             await asyncio.shield(self._begin())
 
     async def load_adapter(self, name: str, source: str, revision: str | None) -> None:
         """Errors: ModelNotReady where the instance is not loaded; those of ``AdapterShelf.load``."""
-        with self._in_use() as instance:
-            await instance.adapters.load(name, source, revision)
+        await _to_its_end(self._with_adapters(lambda shelf: shelf.load(name, source, revision)))
 
     async def unload_adapter(self, name: str) -> None:
         """Errors: ModelNotReady where the instance is not loaded; those of ``AdapterShelf.unload``."""
-        with self._in_use() as instance:
-            await instance.adapters.unload(name)
+        await _to_its_end(self._with_adapters(lambda shelf: shelf.unload(name)))
 
-    @contextmanager
-    def _in_use(self) -> Iterator[Instance]:
+    async def _with_adapters(self, change: Callable[[AdapterShelf], Awaitable[None]]) -> None:
         loaded = self._loaded
         if loaded is None:
             raise ModelNotReady(f"{self.name} is not loaded: its adapters come and go while it is.")
         loaded.enter()
         try:
-            yield loaded.instance
+            await change(loaded.instance.adapters)
         finally:
             loaded.leave()
 
     async def cool(self) -> None:
         """Let requests that use it end, then give it back. New ones wait for another load, or find it cold."""
+        await _to_its_end(self._cool())
+
+    async def _cool(self) -> None:
         async with self._changing:
             loaded, self._loaded = self._loaded, None
             if loaded is None:
                 return
             self._enter(State.COLD)
             await loaded.unused.wait()
-            await self._unload(loaded.instance)
+            await self._upkeep.unload(loaded.instance)
             logger.info("%s is unloaded", self.name)
 
     async def close(self) -> None:
@@ -180,6 +186,7 @@ class Keeper:
             wait = self._not_before - self._clock()
             raise ModelNotReady(f"{self.name} could not be loaded, the log says why; the next attempt is made in {wait:.0f} s.", wait)
         if len(self._waiting) >= self._queue:
+            self._upkeep.refuse("queue_full")
             raise Overloaded(f"{len(self._waiting)} requests wait for {self.name} to be loaded. Try again later.", retry_after=1.0)
         place: asyncio.Future[_Loaded] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
@@ -197,13 +204,14 @@ class Keeper:
     def _begin(self) -> asyncio.Task[None]:
         if self._loading is None:
             self._loading = asyncio.create_task(self._load_once())
-            # Nobody may be left who waits for it.
-            self._loading.add_done_callback(lambda load: load.cancelled() or load.exception())
+            self._loading.add_done_callback(_look_at)
         return self._loading
 
     async def _load_once(self) -> None:
+        self._enter(State.LOADING)
         try:
-            async with self._changing:
+            # The turn first: who has it may wait for this keeper, to be given its room.
+            async with self._upkeep.turn, self._changing:
                 await self._load_now()
         except ModelNotReady as error:
             for place in self._waiting:
@@ -215,9 +223,8 @@ class Keeper:
             self._waiting.clear()
 
     async def _load_now(self) -> None:
-        self._enter(State.LOADING)
         try:
-            loaded = _Loaded(await self._load())
+            loaded = _Loaded(await self._upkeep.load(self.name))
         except Exception as error:
             self._failures += 1
             back_off = min(LONGEST_BACK_OFF, FIRST_BACK_OFF * 2 ** (self._failures - 1))
@@ -240,4 +247,17 @@ class Keeper:
 
     def _enter(self, state: State) -> None:
         self._state = state
-        self._observe(self.name, state)
+        self._upkeep.observe(self.name, state)
+
+
+async def _to_its_end(work: Coroutine[object, object, None]) -> None:
+    """Wait for it; who gives up only stops waiting."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_look_at)
+    await asyncio.shield(task)
+
+
+def _look_at(task: asyncio.Task[None]) -> None:
+    """Nobody may be left who waits for its error."""
+    if not task.cancelled():
+        task.exception()

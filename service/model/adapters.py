@@ -24,8 +24,11 @@ REFUSED_OPTIONS = (
     "trainable_token_indices",
     "use_qalora",
     "lora_bias",
+    "alora_invocation_tokens",
 )
 """Options of peft's that change what an adapter computes, and are not served."""
+PLAIN_STARTS = frozenset({"gaussian", "eva"})
+"""Ways to begin an adapter, by name, that leave its base as it is. Others change the base, and need peft's own conversion."""
 
 _LAYER = re.compile(r"\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_([AB])\.weight$")
 _PROJECTOR = re.compile(r"multi_modal_projector\.(linear)\.lora_([AB])\.weight$")
@@ -85,7 +88,7 @@ def read_adapter(folder: Path) -> Adapter:
     modules = {}
     for name, pair in halves.items():
         down, up = pair.get("A"), pair.get("B")
-        if down is None or up is None or down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1]:
+        if down is None or up is None or down.ndim != 2 or up.ndim != 2 or not 0 < len(down) == up.shape[1]:
             raise AdapterError(f"{folder}: {name} needs a matrix lora_A [rank, in] and a matrix lora_B [out, rank].")
         alpha = float(config.get("lora_alpha", 8))
         modules[name] = down, up * (alpha / math.sqrt(len(down)) if config.get("use_rslora") else alpha / len(down))
@@ -115,8 +118,14 @@ def _config(folder: Path) -> dict[str, Any]:
     asked = [name for name in REFUSED_OPTIONS if config.get(name)]
     if config.get("bias", "none") != "none":
         asked.append("bias")
+    start = config.get("init_lora_weights", True)
+    if isinstance(start, str) and start not in PLAIN_STARTS:
+        asked.append(f"init_lora_weights = {start}, which changes its base")
     if asked:
         raise AdapterError(f"{folder}: {CONFIG} asks for {', '.join(asked)}, which is not served: merge the adapter into its base.")
+    alpha = config.get("lora_alpha", 8)
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise AdapterError(f"{folder}: {CONFIG} has no number as lora_alpha.")
     return dict(config)
 
 

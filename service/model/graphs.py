@@ -60,6 +60,11 @@ def least(sizes: list[int], wanted: int) -> int:
     raise ValueError(f"{wanted} is more than the largest, {sizes[-1]}")
 
 
+def read_sizes(image_tokens: int, length: int) -> list[int]:
+    """Positions that recorded steps read, of slots of ``length``; ``image_tokens`` are those of one picture."""
+    return doubling(min(image_tokens + FIRST_READ, length), length)
+
+
 def doubling(first: int, last: int) -> list[int]:
     """``first``, twice that, and so on, and ``last``."""
     sizes = []

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from transformers import PaliGemmaConfig
 
-from service.model.graphs import FIRST_READ, doubling
+from service.model.graphs import doubling, read_sizes
 from service.model.linear import packs_on
 from service.model.quantizing import quantized_bytes
 
@@ -123,9 +123,8 @@ def _graphs(config: PaliGemmaConfig, shape: Shape) -> int:
     """Each recorded step keeps its own logits, and its launches; they share what lies between. Worked out, not measured."""
     if not shape.device.startswith("cuda"):
         return 0
-    tokens = shape.images * image_tokens(config)
-    length = tokens + shape.text_tokens
-    rows, reads = doubling(1, shape.slots), doubling(min(tokens + FIRST_READ, length), length)
+    tokens = image_tokens(config)
+    rows, reads = doubling(1, shape.slots), read_sizes(tokens, shape.images * tokens + shape.text_tokens)
     logits = sum(rows) * len(reads) * config.text_config.vocab_size * ITEM_BYTES[shape.dtype]
     return int((2 if shape.adapters else 1) * (logits + len(rows) * len(reads) * GRAPH_BYTES))
 

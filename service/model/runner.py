@@ -18,7 +18,7 @@ from service.engine.generation import GREEDY, Generation, Picture
 from service.engine.runner import Sampled
 from service.model.adapters import Adapter, check_adapter, read_adapter
 from service.model.decoder import Decoder, Span, StepRows
-from service.model.graphs import FIRST_READ, DecodeGraphs, doubling
+from service.model.graphs import DecodeGraphs, doubling, read_sizes
 from service.model.key_values import KeyValueTable
 from service.model.linear import project
 from service.model.low_rank import Adapting, LowRankTable, runs_of
@@ -249,7 +249,7 @@ class PaliGemmaRunner:
 
     @torch.inference_mode()
     def _record(self, adapted: bool) -> DecodeGraphs | None:
-        reads = doubling(min(self.image_tokens + FIRST_READ, self._length), self._length)
+        reads = read_sizes(self.image_tokens, self._length)
         try:
             # Streams and graphs belong to the current device, which is the first one unless it is set.
             with torch.cuda.device(self._device):

@@ -143,6 +143,8 @@ class Metrics:
         self._slots.labels(instance).set(slots)
         self._queue_limit.labels(instance).set(queue)
         self._holds[instance] = slots
+        if not slots:
+            self._load.pop(instance, None)
         self._pool()
 
     def queue_changed(self, instance: str, waiting: int, running: int, tokens: int) -> None:

@@ -76,7 +76,8 @@ class VisitBook:
         if answer:
             timings, usage = answer.timings, answer.usage
             self._metrics.stages_took(answer.model, {name: getattr(timings, name) for name in STAGES})
-            first = (timings.total - timings.decode) / 1000
+            # Not all but decode: the masks of an answer are painted behind its last token.
+            first = (timings.preprocess + timings.queue + timings.vision + timings.prefill) / 1000
             self._metrics.tokens_took(answer.model, first, timings.decode / 1000, usage.completion_tokens)
             self._metrics.tokens_used(answer.model, usage.image_tokens, usage.prompt_tokens, usage.completion_tokens)
 

@@ -39,6 +39,11 @@ class DyingRunner(CountingRunner):
         worth = sum(self.adapters)
         return replace(sampled, tokens=[token + (worth if token == ADAPTERS + 1 else 0) for token in sampled.tokens])
 
+    def read_adapter(self, folder: str) -> object:
+        if folder == "fatal":
+            os._exit(4)
+        return super().read_adapter(folder)
+
 
 def make_runner(threads: Callable[[], int]) -> ModelRunner:
     return DyingRunner()
@@ -57,8 +62,10 @@ def make_slowly(folder: Path, threads: Callable[[], int]) -> ModelRunner:
 
 
 def go_on(folder: Path) -> None:
-    for pipe in folder.iterdir():
+    """Let those go on who wait; each reads its pipe once."""
+    for pipe in folder.glob("*[0-9]"):
         pipe.write_bytes(b"")
+        pipe.rename(pipe.with_suffix(".done"))
 
 
 def make_broken(threads: Callable[[], int]) -> ModelRunner:
@@ -154,6 +161,56 @@ def test_adapters_are_told_to_every_worker_and_to_one_that_takes_the_place_of_an
         with pytest.raises(GenerationFailed):
             await ask(engine, generation(answer=1, last=FATAL))
         assert await ask(engine, generation(answer=1, last=ADAPTERS)) == (ADAPTERS + 1 + 1,)
+
+    run(workers, work)
+
+
+def test_a_worker_that_dies_over_an_adapter_is_replaced_and_the_adapter_refused(workers: Workers) -> None:
+    async def work(engine: Engine) -> None:
+        with pytest.raises(OperatorError, match="ended"):
+            await asyncio.to_thread(workers.adopt, "fake", 1, "fatal")
+        await until(lambda: all(worker.is_ready for worker in workers._workers))
+        await asyncio.to_thread(workers.adopt, "fake", 1, "one")
+        assert await asyncio.gather(*(ask(engine, generation(answer=1, last=ADAPTERS)) for _ in range(8))) == [(ADAPTERS + 2,)] * 8
+
+    run(workers, work)
+    assert workers.is_alive(patience=60)
+
+
+def test_a_successor_is_asked_only_when_it_has_all_that_the_others_have(workers: Workers, tmp_path: Path) -> None:
+    slow = Engine("slow", workers, EngineLimits(), SilentObserver())
+
+    async def work(engine: Engine) -> None:
+        loading = asyncio.create_task(asyncio.to_thread(slow.load, partial(make_slowly, tmp_path)))
+        await until(lambda: len(os.listdir(tmp_path)) == workers.copies)
+        await asyncio.to_thread(go_on, tmp_path)
+        await loading
+        workers.adopt("fake", 1, "one")
+        with pytest.raises(GenerationFailed):
+            await ask(engine, generation(answer=1, last=FATAL))
+        # The successor has the first instance, and waits with the second.
+        await until(lambda: len(os.listdir(tmp_path)) == workers.copies + 1)
+        for _ in range(4):
+            assert await ask(slow, generation(3)) == expected_tokens(generation(3))
+            assert await ask(engine, generation(answer=1, last=ADAPTERS)) == (ADAPTERS + 2,)
+        assert [worker.is_ready for worker in workers._workers].count(True) == workers.copies - 1
+        await asyncio.to_thread(go_on, tmp_path)
+        await until(lambda: all(worker.is_ready for worker in workers._workers))
+        answers = await asyncio.gather(*(ask(engine, generation(answer=1, last=ADAPTERS)) for _ in range(8)))
+        assert answers == [(ADAPTERS + 2,)] * 8
+
+    run(workers, work)
+
+
+def test_a_successor_without_the_adapters_of_the_others_is_not_asked(workers: Workers) -> None:
+    async def work(engine: Engine) -> None:
+        workers.adopt("fake", 1, "one")
+        # As if its folder were gone.
+        workers._adopted["fake", 1] = replace(workers._adopted["fake", 1], folder="bad")
+        with pytest.raises(GenerationFailed):
+            await ask(engine, generation(answer=1, last=FATAL))
+        await until(lambda: not workers.is_alive(patience=60))
+        assert [worker.is_ready for worker in workers._workers].count(True) == 1
 
     run(workers, work)
 

@@ -7,7 +7,7 @@ from service.engine.engine import Engine, EngineLimits
 from service.engine.vision_cache import VisionCache
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance
-from service.instances.keeper import Keeper, State
+from service.instances.keeper import Keeper, State, Upkeep
 from tests.fakes import LEXICON, FakeModel, SilentObserver, shelf
 
 
@@ -24,14 +24,14 @@ def instance(name: str, resolution: int) -> Instance:
 def keeper_of(made: Instance, on_demand: bool = True) -> Keeper:
     """Keeps what is made already."""
 
-    async def load() -> Instance:
+    async def load(name: str) -> Instance:
         return made
 
     async def unload(dropped: Instance) -> None: ...
 
     def observe(name: str, state: State) -> None: ...
 
-    return Keeper(made.description, on_demand, 100, load, unload, observe)
+    return Keeper(made.description, on_demand, 100, Upkeep(load, unload, observe, lambda reason: None, asyncio.Lock()))
 
 
 def warm(keeper: Keeper) -> Keeper:

@@ -1,13 +1,16 @@
 """The life of one instance, with loads that the test holds and ends."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from service.errors import ModelNotReady, OperatorError, Overloaded
 from service.instances.instance import Instance
-from service.instances.keeper import Keeper, State
+from service.instances.keeper import Keeper, State, Upkeep
+from service.instances.shelf import AdapterShelf
 from tests.instances.instance_fake import instance
 
 
@@ -23,20 +26,17 @@ class Life:
         self.states: list[State] = []
         self.go_on = asyncio.Event()
         self.entered = asyncio.Event()
-        self.keeper = Keeper(
-            self.made.description,
-            on_demand,
-            queue,
-            self._load,
-            self._unload,
-            lambda name, state: self.states.append(state),
-            lambda: self.now,
-        )
+        self.refused: list[str] = []
+        self.observed: Callable[[str, State], None] = lambda name, state: None
+        self.turn = asyncio.Lock()
+        upkeep = Upkeep(self._load, self._unload, self._observe, self.refused.append, self.turn)
+        self.keeper = Keeper(self.made.description, on_demand, queue, upkeep, lambda: self.now)
 
     def _observe(self, name: str, state: State) -> None:
         self.states.append(state)
+        self.observed(name, state)
 
-    async def _load(self) -> Instance:
+    async def _load(self, name: str) -> Instance:
         self.loads += 1
         self.entered.set()
         await self.go_on.wait()
@@ -186,12 +186,122 @@ def test_who_leaves_at_the_very_end_of_the_load_holds_nothing() -> None:
         def leave(name: str, state: State) -> None:
             asking.cancel()
 
-        life.keeper._observe = leave
+        life.observed = leave
         life.go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        life.keeper._observe = lambda name, state: None
+        life.observed = lambda name, state: None
         await life.keeper.cool()
         assert life.unloaded == [life.made]
 
     run(main)
+
+
+def test_a_change_goes_on_to_its_end_when_its_caller_leaves() -> None:
+    async def main(life: Life) -> None:
+        life.go_on.set()
+        await life.keeper.warm()
+        async with life.keeper.lease():
+            cooling = asyncio.create_task(life.keeper.cool())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            cooling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cooling
+            assert life.unloaded == []
+        # It is waited for by the next one who wants the instance.
+        await life.keeper.warm()
+        assert (life.unloaded, life.loads) == ([life.made], 2)
+
+    run(main)
+
+
+def test_an_adapter_keeps_its_place_until_it_is_there_though_its_caller_left() -> None:
+    begun, go_on, places = threading.Event(), threading.Event(), []
+
+    def put(place: int, source: str, revision: str | None) -> bool:
+        places.append((place, source))
+        if source == "slow":
+            begun.set()
+            go_on.wait(20)
+        return False
+
+    async def main(life: Life) -> None:
+        life.go_on.set()
+        life.made = replace(life.made, adapters=AdapterShelf("it", 2, put, lambda place: places.append((place, "empty"))))
+        await life.keeper.warm()
+        loading = asyncio.create_task(life.keeper.load_adapter("one", "slow", None))
+        await asyncio.to_thread(begun.wait)
+        loading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+        await life.keeper.load_adapter("two", "quick", None)
+        # The instance is in use while its adapter comes.
+        cooling = asyncio.create_task(life.keeper.cool())
+        await asyncio.sleep(0.01)
+        assert life.unloaded == []
+        go_on.set()
+        await cooling
+        assert life.made.adapters.names == ("one", "two")
+        assert places == [(1, "slow"), (2, "quick")]
+
+    run(main)
+
+
+def test_an_adapter_goes_though_its_caller_left() -> None:
+    async def main(life: Life) -> None:
+        life.go_on.set()
+        await life.keeper.warm()
+        await life.keeper.load_adapter("one", "text", None)
+        with life.made.adapters.hold("one"):
+            leaving = asyncio.create_task(life.keeper.unload_adapter("one"))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+        # Both places can be taken again.
+        await life.keeper.load_adapter("two", "text", None)
+        await life.keeper.load_adapter("three", "text", None)
+        assert life.made.adapters.names == ("two", "three")
+
+    run(main)
+
+
+def test_two_who_wait_for_one_another_are_both_done() -> None:
+    """One instance is unloaded while it is in use and wanted again; another one wants its room meanwhile."""
+
+    async def main(life: Life) -> None:
+        life.go_on.set()
+        await life.keeper.warm()
+
+        async def make_room(name: str) -> Instance:
+            await life.keeper.cool()
+            return life.made
+
+        upkeep = Upkeep(make_room, life._unload, life._observe, life.refused.append, life.turn)
+        other = Keeper(replace(life.made.description, name="other"), True, 10, upkeep)
+        async with life.keeper.lease():
+            cooling = asyncio.create_task(life.keeper.cool())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            wanted = asyncio.create_task(life.asked())
+            await asyncio.sleep(0)
+            roomy = asyncio.create_task(other.warm())
+            await asyncio.sleep(0)
+        await asyncio.gather(cooling, wanted, roomy)
+
+    run(main)
+
+
+def test_who_finds_no_place_among_those_who_wait_is_counted() -> None:
+    async def main(life: Life) -> None:
+        asking = asyncio.create_task(life.asked())
+        await life.entered.wait()
+        with pytest.raises(Overloaded):
+            await life.asked()
+        assert life.refused == ["queue_full"]
+        life.go_on.set()
+        await asking
+
+    run(main, queue=1)

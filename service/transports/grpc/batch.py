@@ -101,7 +101,8 @@ class Batch:
             raise refused("id", f"at most {LONGEST_ID} characters are taken")
         visit.task = kind.replace("_", "-")
         inner = getattr(request, kind)
-        inner.ClearField("image")
+        if not inner.images:
+            inner.ClearField("image")
         result = await read(visit.task, inner, self._context.time_remaining(), image).ask(self._service.tasks)
         visit.answer = result.answer
         return {kind: WRITE[visit.task](result, request_id.get())}

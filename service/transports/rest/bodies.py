@@ -52,8 +52,9 @@ async def read_body(request: Request, max_image_bytes: int, fetch: Fetch) -> Bod
         image, *further = await json_images(fields, lambda text: decoded_image(text, max_image_bytes, fetch))
         return Body(image, fields, False, tuple(further))
     if kind == "multipart/form-data":
-        # A form that large can only be so by its file: other fields are cut off long before.
-        (image, *further), fields = await read_form(_limited(request, max_image_bytes + OVERHEAD, ImageTooLarge), max_image_bytes)
+        # A form that large can only be so by its files: other fields are cut off long before.
+        limited = _limited(request, 2 * max_image_bytes + OVERHEAD, ImageTooLarge)
+        (image, *further), fields = await read_form(limited, max_image_bytes)
         return Body(image, fields, True, tuple(further))
     raise UnsupportedMediaType("The content type must be application/json or multipart/form-data.")
 
@@ -102,7 +103,7 @@ def _kind(request: Request) -> str:
 
 def _limited(request: Request, most: int, error: type[ImageTooLarge] | type[RequestTooLarge]) -> Request:
     """The same request, whose body ends in an error once it is longer than ``most`` bytes, whatever its head says."""
-    refusal = f"The request has more than {most} bytes, image and all: send a smaller image."
+    refusal = f"The request has more than {most} bytes, images and all: send a smaller image, or fewer of them."
     stated = request.headers.get("content-length", "0")
     if stated.isdecimal() and (len(stated) > 15 or int(stated) > most):
         raise error(refusal)
