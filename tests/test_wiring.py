@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import service.demo
 from service import planning
 from service.errors import ModelNotReady, OperatorError
+from service.model.memory_plan import plan
 from service.observability.metrics import Metrics
 from service.planning import planned
 from service.settings import InstanceSettings, Settings
@@ -138,16 +140,26 @@ def test_the_table_of_the_plan() -> None:
     assert rows[-1][-1].endswith("GB free")
 
 
-def test_slots_that_fit_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bound", [False, True])
+def test_the_most_slots_that_fit_are_chosen(monkeypatch: pytest.MonkeyPatch, bound: bool) -> None:
     made = settings("a", "b")
-    alone = planned(made)["a"].memory
-    assert alone
-    one_slot = alone.slots // 2
-    fixed = 2 * (alone.total - alone.slots)
     made = made.model_copy(update={"instances": tuple(each.model_copy(update={"slots": "auto"}) for each in made.instances)})
-    for fitting, chosen in ((0, 1), (1, 1), (3, 3), (10, 10), (99, 10)):
-        monkeypatch.setattr(planning, "free_memory_bytes", lambda fitting=fitting: int((fixed + 2 * (fitting + 0.5) * one_slot) / 0.9))
+    one = planned(made)["a"]
+    assert one.survey
+    totals = [plan(one.survey.config, replace(one.shape, slots=count)).total for count in range(1, 11)]
+    for share, chosen in ((totals[0] - 1, 1), (totals[0], 1), (totals[2], 3), (totals[9] - 1, 9), (totals[9], 10), (9 * totals[9], 10)):
+        if bound:
+            made = made.model_copy(update={"instance_memory_bytes": 2 * share})
+        else:
+            monkeypatch.setattr(planning, "free_memory_bytes", lambda share=share: -(-2 * share * 10 // 9) + 1)
         assert [each.shape.slots for each in planned(made).values()] == [chosen] * 2
+
+
+def test_a_checkpoint_without_its_weights_is_planned_all_the_same(tmp_path: Path) -> None:
+    """As a download that broke off leaves it."""
+    (tmp_path / "config.json").write_bytes((DEMO / "checkpoints" / "shapes-224" / "config.json").read_bytes())
+    (row,) = planning.table(Settings(instances=(InstanceSettings(name="far", source=str(tmp_path), preload=False),)))[1:-1]
+    assert row[4] == "0.01 GB"
 
 
 def test_a_checkpoint_that_is_not_here_yet() -> None:

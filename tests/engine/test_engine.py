@@ -180,6 +180,25 @@ def test_the_pace_is_the_mean_time_between_ends_while_others_wait() -> None:
     assert pace.wait(10) == pytest.approx(1.0, rel=0.1)
 
 
+def test_who_was_cancelled_just_before_an_unload_is_told_of() -> None:
+    async def work(bench: Bench) -> None:
+        bench.runner.gate.clear()
+        asking = asyncio.create_task(bench.ask(generation(answer=9)))
+        await asyncio.to_thread(bench.runner.entered.wait)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        unloading = asyncio.create_task(asyncio.to_thread(bench.engine.unload))
+        while bench.device._mailbox.qsize() < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        bench.runner.gate.set()
+        await unloading
+        while bench.engine.running:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    assert run(work).observer.queue == ("fake", 0, 0)
+
+
 def test_a_step_is_tried_again_in_halves_until_the_culprit_is_alone() -> None:
     async def work(bench: Bench) -> None:
         for poisoned in ("prefill", "decode"):

@@ -1,5 +1,6 @@
 """Requests with different LoRA adapters, and with none, in one batch: against peft's own ``generate()``, one by one, in float32."""
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -156,6 +157,29 @@ def test_what_is_not_served_is_refused_in_words(config: dict[str, Any], wrong: s
         runner.read_adapter(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"alora_invocation_tokens": [5, 6]}, "alora_invocation_tokens"),
+        ({"init_lora_weights": "pissa_niter_4"}, "pissa_niter_4, which changes its base"),
+        ({"init_lora_weights": "olora"}, "olora"),
+        ({"init_lora_weights": "gaussian"}, ""),
+        ({"lora_alpha": None}, "no number as lora_alpha"),
+        ({"lora_alpha": "8"}, "no number as lora_alpha"),
+        ({"lora_alpha": float("nan")}, "no number as lora_alpha"),
+    ],
+)
+def test_what_a_configuration_asks_besides(change: dict[str, Any], wrong: str, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "changed", random_model(False), **ADAPTERS["narrow"])
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | change))
+    if not wrong:
+        assert read_adapter(folder).rank == 2
+        return
+    with pytest.raises(AdapterError, match=wrong):
+        read_adapter(folder)
+
+
 def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "other", random_model(True), **ADAPTERS["usual"])
     runner = PaliGemmaRunner(random_model(False), NORMALISATION, RunnerOptions(2, 40, adapters=1, adapter_rank=8))
@@ -163,7 +187,7 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
         runner.read_adapter(str(folder))
 
 
-@pytest.mark.parametrize("broken", ["no config", "not json", "ia3", "no weights", "half"])
+@pytest.mark.parametrize("broken", ["no config", "not json", "ia3", "no weights", "half", "no rank"])
 def test_broken_folders_are_told(broken: str, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -177,6 +201,9 @@ def test_broken_folders_are_told(broken: str, tmp_path: Path) -> None:
         config.write_text('{"peft_type": "IA3"}')
     elif broken == "no weights":
         weights.write_bytes(b"none")
+    elif broken == "no rank":
+        empty = {name: tensor[:0] if "lora_A" in name else tensor[:, :0] for name, tensor in load_file(weights).items()}
+        save_file({name: tensor.contiguous() for name, tensor in empty.items()}, weights)
     else:
         save_file({name: tensor for name, tensor in load_file(weights).items() if "lora_A" in name}, weights)
     with pytest.raises(AdapterError):

@@ -9,6 +9,7 @@ import torch
 from transformers import PaliGemmaConfig
 
 import service.demo
+from service.model.graphs import read_sizes
 from service.model.loading import Source, load_model, open_checkpoint, survey
 from service.model.memory_plan import GRAPH_BYTES, Shape, parameters, plan, slot_bytes
 from tests.random_models import random_model
@@ -53,6 +54,16 @@ def test_copies_slots_and_cache_add_up() -> None:
     assert three.total == three.needed + 1000
     more = plan(config, Shape("cpu", "float16", 11, 512, 256, 512, 1000, 1))
     assert more.slots - one.slots == slot_bytes(config, Shape("cpu", "float16", 1, 512, 256, 512, 0, 1))
+
+
+def test_graphs_are_planned_as_they_are_recorded() -> None:
+    """Of requests with several pictures the shortest reads still begin behind one."""
+    assert read_sizes(256, 256 + 768) == [320, 640, 1024]
+    assert read_sizes(256, 16 * 256 + 768) == [320, 640, 1280, 2560, 4864]
+    assert read_sizes(64, 100) == [100]
+    config = PaliGemmaConfig.from_pretrained(DEMO)
+    one, several = (plan(config, Shape("cuda", "float16", 1, 64, 32, 512, 0, 1, images=count)).graphs for count in (1, 16))
+    assert (one // GRAPH_BYTES, several // GRAPH_BYTES) == (1, 5)
 
 
 def test_a_survey_loads_nothing() -> None:

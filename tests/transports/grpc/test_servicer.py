@@ -195,6 +195,7 @@ def test_a_batch_answers_each_as_it_finishes(server: Grpc) -> None:
         (pb.BatchRequest(id="x"), "task"),
         (pb.BatchRequest(id="x" * 257, read=pb.ReadRequest(image=IMAGE)), "id"),
         (pb.BatchRequest(read=pb.ReadRequest()), "image"),
+        (pb.BatchRequest(read=pb.ReadRequest(image=IMAGE, images=[IMAGE, IMAGE])), "image"),
     ],
 )
 def test_what_is_wrong_with_one_is_its_own_answer(server: Grpc, request_: pb.BatchRequest, field: str) -> None:

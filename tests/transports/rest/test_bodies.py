@@ -114,6 +114,12 @@ def test_the_largest_image_and_one_byte_more(rest: Rest) -> None:
             assert status == 200 or problem(response, 413, "image_too_large")
 
 
+def test_several_images_have_room_beside_one_another(rest: Rest) -> None:
+    file = part("images", bytes(MAX_IMAGE_BYTES * 3 // 4), file=True)
+    assert rest.raw("read", multipart(file, file), BOUNDARY).status_code == 200
+    assert [len(each) for each in rest.fake.calls[0][2].further] == [MAX_IMAGE_BYTES * 3 // 4]
+
+
 def test_a_large_image_is_decoded(rest: Rest) -> None:
     from service.transports.rest.application import create_application
 
