@@ -100,7 +100,7 @@ def test_every_version_is_an_exact_one() -> None:
         assert "--no-cache-dir" in command
         assert "-c constraints.txt" in command or command.endswith("--no-deps dist/*.whl"), command
     assert f"cyclonedx-bom=={CONSTRAINTS['cyclonedx-bom']}" in installing[0]
-    assert {"setuptools", "torch", "torchao", "grpcio"} <= CONSTRAINTS.keys()
+    assert {"setuptools", "torch", "torchao", "triton", "cuda-bindings", "grpcio"} <= CONSTRAINTS.keys()
 
 
 def test_requirements_are_those_of_the_project() -> None:
