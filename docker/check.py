@@ -35,14 +35,16 @@ UNWANTED = set("as c++ cargo cc curl cyclonedx-py g++ gcc git ld make pip pip3 r
 
 def run(*command: str | Path, **options: Any) -> str:
     """Its output; a failure ends the check."""
-    finished: subprocess.CompletedProcess[str] = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, **options)
-    return finished.stdout.strip()
+    finished = subprocess.run(command, check=False, text=True, **({"stdout": subprocess.PIPE} | options))
+    if finished.returncode:
+        sys.exit(f"FAILED  {' '.join(map(str, command))}")
+    return (finished.stdout or "").strip()
 
 
-def buildah(*arguments: str | Path) -> str:
+def buildah(*arguments: str | Path, **options: Any) -> str:
     """With a storage of its own. Where overlays cannot be mounted, STORAGE_DRIVER=vfs copies every layer."""
     driver = os.environ.get("STORAGE_DRIVER", "overlay")
-    return run("buildah", "--root", WORK / "storage", "--runroot", WORK / "running", "--storage-driver", driver, *arguments)
+    return run("buildah", "--root", WORK / "storage", "--runroot", WORK / "running", "--storage-driver", driver, *arguments, **options)
 
 
 def expect(what: str, found: object, wanted: object) -> None:
@@ -72,6 +74,8 @@ def make_base() -> None:
     rootfs = WORK / "rootfs"
     shutil.rmtree(rootfs, ignore_errors=True)
     run("debootstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates", "bookworm", rootfs)
+    for downloaded in ("var/cache/apt", "var/lib/apt/lists"):
+        shutil.rmtree(rootfs / downloaded)
     container = buildah("from", "scratch")
     buildah("add", "--quiet", container, rootfs, "/")
     buildah("commit", "--quiet", "--rm", container, BASE)
@@ -94,17 +98,17 @@ def torch_index() -> Path | None:
 
 
 def build(revision: str) -> None:
-    """The cpu target. This machine's certificates and its pip's are lent to the build, and leave no trace in the image."""
+    """The cpu target. This machine's certificates are lent to the build; of them the image gets nothing but an empty /etc/pip.conf."""
     configuration = WORK / "pip.conf"
     configuration.write_text(f"[global]\ncert = {CERTIFICATES}/ca-certificates.crt\n")
     options = ["-v", f"{CERTIFICATES}:{CERTIFICATES}:ro", "-v", f"{configuration}:/etc/pip.conf:ro"]
     options += ["--build-arg", f"BASE={BASE}", "--build-arg", f"REVISION={revision}"]
     index = torch_index()
     if index:
-        options += ["-v", f"{index}:/torch-index:ro", "--build-arg", "TORCH_INDEX=file:///torch-index"]
+        options += ["-v", f"{index}:/mnt:ro", "--build-arg", "TORCH_INDEX=file:///mnt"]
     # Docker's own format, because the OCI's has no HEALTHCHECK; the isolation that works where this process is itself in a container.
     options += ["--format", "docker", "--isolation", "chroot", "--layers", "--target", "cpu", "--tag", IMAGE]
-    buildah("build", *options, "--file", ROOT / "docker" / "Dockerfile", ROOT)
+    buildah("build", *options, "--file", ROOT / "docker" / "Dockerfile", ROOT, stdout=None)
 
 
 def check_configuration(revision: str) -> dict[str, Any]:
@@ -125,7 +129,8 @@ def check_contents(root: Path) -> None:
     """What is in the image, and what is not."""
     programs = {each.name for folder in ("usr/bin", "usr/sbin", "usr/local/bin", "opt/paliserve/bin") for each in (root / folder).glob("*")}
     expect("build tools", sorted(programs & UNWANTED), [])
-    caches = [path for path in ("root/.cache", "opt/tools", "build", "tmp", "usr/share/python-wheels") if any((root / path).glob("*"))]
+    places = ("root/.cache", "opt/tools", "build", "mnt", "tmp", "usr/share/python-wheels")
+    caches = [path for path in places if any((root / path).glob("*"))]
     expect("left by the build", caches, [])
     packages = next((root / "opt/paliserve/lib").glob("python3*/site-packages"))
     expect("pip", [each.name for each in packages.glob("pip*")], [])
@@ -169,10 +174,21 @@ class Container:
         os.kill(self._leader(), signal.SIGTERM)
         return self.process.wait(timeout=60)
 
+    def await_program(self) -> None:
+        """Until then, process 1 is what prepares the container."""
+        while not Path(f"/proc/{self._leader()}/cmdline").read_text().partition("\0")[0].endswith("/python"):
+            if self.process.poll() is not None:
+                sys.exit(f"FAILED  the container ended with {self.process.returncode}")
+            time.sleep(0.05)
+
     def _leader(self) -> int:
         """What is process 1 in there. ``unshare`` has no other child."""
         number = self.process.pid
-        return int(Path(f"/proc/{number}/task/{number}/children").read_text().split()[0])
+        while not (children := Path(f"/proc/{number}/task/{number}/children").read_text().split()):
+            if self.process.poll() is not None:
+                sys.exit(f"FAILED  the container ended with {self.process.returncode}")
+            time.sleep(0.05)
+        return int(children[0])
 
 
 def check_running(root: Path, told: dict[str, Any]) -> None:
@@ -182,7 +198,7 @@ def check_running(root: Path, told: dict[str, Any]) -> None:
     try:
         with timed("until the health check was content"):
             deadline = time.monotonic() + START
-            time.sleep(0.5)
+            container.await_program()
             expect("health check, at the start", container.inside(*probe).returncode, 1)
             while (result := container.inside(*probe)).returncode:
                 if container.process.poll() is not None or time.monotonic() > deadline:
@@ -215,7 +231,9 @@ def main() -> None:
         sys.exit(f"This needs root and {', '.join(missing) or 'nothing else'}: apt-get install buildah debootstrap iproute2")
     WORK.mkdir(parents=True, exist_ok=True)
     if asked.clean:
-        buildah("rmi", "--all", "--force")
+        buildah("umount", "--all")
+        shutil.rmtree(WORK)
+        WORK.mkdir()
     revision = run("git", "rev-parse", "HEAD", cwd=ROOT)
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     with timed("base"):
@@ -229,7 +247,7 @@ def main() -> None:
         check_contents(root)
         check_bill(root, version)
         check_running(root, told)
-        print("        " + "\n        ".join(run("du", "-shx", root, root / "opt/paliserve").splitlines()))
+        print("        size:", run("du", "-sh", root).split()[0], "of which packages:", run("du", "-sh", root / "opt/paliserve").split()[0])
     finally:
         buildah("rm", container)
 
