@@ -8,7 +8,7 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -I $(STUBS)=protos/paligemma/v1 -I 
     protos/paligemma/v1/paligemma.proto protos/inference/inference.proto
 LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-.PHONY: demo test check lint types imports protocols rules generated generate manifests format fuzz parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding evaluate clean
+.PHONY: demo test check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -16,7 +16,7 @@ demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 test: .venv/dev ## all tests
 	$(BIN)/python -m pytest
 
-check: lint types imports protocols rules generated ## everything that needs no test run
+check: lint types imports protocols rules generated dockerfile ## everything that needs no test run
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -46,6 +46,9 @@ generated: .venv/dev ## what is generated must be what the code and the protocol
 	diff -r --exclude=__init__.py --exclude=__pycache__ build/stubs/$(STUBS) $(STUBS)
 	$(BIN)/python -m tests.deploy.prometheus_rule | diff - $(PROMETHEUS_RULE)
 
+dockerfile: .venv/dev
+	$(BIN)/hadolint docker/Dockerfile
+
 generate: .venv/dev ## write what is generated
 	$(BIN)/python -m service.transports.rest.openapi > $(OPENAPI)
 	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=.
@@ -60,6 +63,9 @@ format: .venv/dev
 
 fuzz: .venv/dev ## five minutes of requests made of the OpenAPI document, against `make demo` or whatever listens on 127.0.0.1:8000
 	$(BIN)/schemathesis run http://127.0.0.1:8000/openapi.json --max-time 300 --checks all
+
+image-check: ## the cpu image, really built and run, without a registry: needs root and apt-get install buildah debootstrap iproute2
+	$(PYTHON) docker/check.py
 
 parity: .venv/dev ## tokens against generate(), a thousand random requests for each kind of model; counted
 	PARITY_REQUESTS=1000 $(BIN)/python -m pytest -q -s --timeout 3600 tests/model/test_runner_parity.py tests/model/test_embedded_parity.py \
