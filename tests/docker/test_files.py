@@ -106,7 +106,8 @@ def test_every_version_is_an_exact_one() -> None:
 def test_requirements_are_those_of_the_project() -> None:
     command = [sys.executable, "docker/requirements.py", told("packages-cpu", "ARG")[1].partition("=")[2]]
     lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert lines == [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["quantization"]]
+    extras = PROJECT["optional-dependencies"]
+    assert lines == [*PROJECT["dependencies"], *extras["quantization"], *extras["tracing"]]
 
 
 @pytest.mark.parametrize("environment", [*map(variables, IMAGES), SERVICE["environment"]], ids=[*IMAGES, "compose"])
