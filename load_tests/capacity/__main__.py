@@ -1,12 +1,13 @@
 """``python -m load_tests.capacity calibrate | check | answer``."""
 
 import argparse
+import sys
 from dataclasses import asdict
 
 from load_tests.capacity import answer_tables, check_tables
 from load_tests.capacity.answering import answer
 from load_tests.capacity.calibration import Measured, calibrate
-from load_tests.capacity.checking import check
+from load_tests.capacity.checking import LOADS, check
 from load_tests.capacity.plots import draw_check, draw_hashing, draw_load, draw_ramp
 from load_tests.capacity.scaling import SIDE
 from load_tests.report import RESULTS, publish
@@ -31,7 +32,10 @@ def run_check(rounds: int) -> None:
     measured, pairs = [], []
     for turn in range(rounds):
         measured.append(calibrate(1000 * (turn + 1)))
+        print(f"round {turn}: capacity {measured[-1].capacity:.1f} requests/s", file=sys.stderr)
         pairs += check(measured[-1], turn)
+        for pair in pairs[-len(LOADS) :]:
+            print(f"round {turn}: {pair}", file=sys.stderr)
     chosen = _keep(measured)
     draw_check(pairs, RESULTS / "capacity-check.png")
     text = check_tables.text(measured, chosen, pairs)

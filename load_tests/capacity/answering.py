@@ -4,17 +4,20 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
-from load_tests.capacity.autoscaler import Goal
+from load_tests.capacity.autoscaler import Goal, ScalingRules
 from load_tests.capacity.fleets import DEMANDS, ROUTERS, Fleet, Point, curves, fleet
 from load_tests.capacity.hashing import CACHES, CROWDS, REPLICAS, Hits, hits, throughput
 from load_tests.capacity.hashing import ROUTERS as PICTURE_ROUTERS
 from load_tests.capacity.prefill_steps import BOUNDS, Bound, bound
-from load_tests.capacity.scaling import SIDE, Burst, Climb, burst, climb, goals
+from load_tests.capacity.scaling import MOST_PODS, SIDE, Burst, Climb, burst, climb, goals
 from load_tests.capacity.workload import EFFICIENCY
 
 SIDES = (224, 448)
 EFFICIENCIES = (0.35, EFFICIENCY, 0.7)
 THROUGHPUT_REPLICAS = 4
+
+CALM = 60.0
+"""Seconds in which calmer rules let the pods double, or grow by two."""
 
 
 @dataclass(slots=True)
@@ -31,14 +34,22 @@ class Answers:
     gains: list[tuple[str, str, int, float]] = field(default_factory=list)
 
 
-def climbs_of(most: float) -> list[tuple[tuple[Goal, ...], float, float]]:
-    """Goals, seconds until the load has doubled, and seconds until a pod is ready. ``most``: a replica's capacity."""
-    usual = (300.0, 120.0)
-    by_share = [(goals(share=share, most=most), *usual) for share in (0.5, 0.6, 0.7)]
-    by_gauge = [(goals(waiting=waiting), *usual) for waiting in (1.0, 2.0, 4.0)] + [(goals(in_flight=4.0), *usual)]
-    both = [(goals(share=share, waiting=waiting, most=most), *usual) for share, waiting in ((0.6, 4.0), (0.6, 8.0))]
-    others = [(goals(share=0.6, most=most), *other) for other in ((300.0, 60.0), (300.0, 300.0), (600.0, 120.0), (150.0, 120.0))]
-    return [*by_share, *by_gauge, *both, *others]
+def climbs_of(most: float) -> list[tuple[ScalingRules, float]]:
+    """Rules, and seconds until the load has doubled. ``most``: a replica's capacity."""
+
+    def rules(goals: tuple[Goal, ...], start_up: float = 120.0, period: float = 15.0) -> ScalingRules:
+        return ScalingRules(goals, 2, MOST_PODS, start_up=start_up, period=period, more=4 if period < CALM else 2)
+
+    share = goals(share=0.6, most=most)
+    usual = [goals(share=part, most=most) for part in (0.5, 0.6, 0.7)] + [goals(waiting=number) for number in (1.0, 2.0, 4.0)]
+    usual += [goals(in_flight=4.0), *(goals(share=0.6, waiting=number, most=most) for number in (2.0, 4.0))]
+    calm = [goals(waiting=1.0), goals(waiting=4.0), share, goals(share=0.6, waiting=4.0, most=most)]
+    return [
+        *((rules(each), 300.0) for each in usual),
+        *((rules(each, period=CALM), 300.0) for each in calm),
+        *((rules(share, start_up), 300.0) for start_up in (60.0, 300.0)),
+        *((rules(share), doubles_in) for doubles_in in (150.0, 600.0)),
+    ]
 
 
 def answer() -> Answers:

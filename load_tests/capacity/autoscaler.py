@@ -38,7 +38,7 @@ class ScalingRules:
 
     Seconds: ``sync`` between two decisions; ``over`` which a metric is averaged; ``delay`` from then until the autoscaler can see it, by
     scraping and the adapter's own interval; ``start_up`` until a new pod is ready; ``window`` for which the highest wish holds before pods
-    go. One decision asks for at most ``faster`` times the pods, or four more, which is Kubernetes' default.
+    go. Within ``period`` there may be twice the pods, or ``more`` of them, whichever is more: what stands here is Kubernetes' default.
     """
 
     goals: tuple[Goal, ...]
@@ -50,7 +50,8 @@ class ScalingRules:
     start_up: float = 120.0
     window: float = 300.0
     tolerance: float = 0.1
-    faster: float = 2.0
+    period: float = 15.0
+    more: int = 4
 
 
 class Autoscaler:
@@ -59,6 +60,7 @@ class Autoscaler:
     def __init__(self, rules: ScalingRules) -> None:
         self.rules = rules
         self._wishes: list[tuple[float, int]] = []
+        self._added: list[tuple[float, int]] = []
 
     def decide(self, now: float, seen: Sequence[Seen], wanted: int) -> int:
         """``seen``: all looks until now, in order. ``wanted``: pods that are to be there now."""
@@ -72,9 +74,13 @@ class Autoscaler:
         wish = max(self._wish(goal, known, wanted) for goal in rules.goals)
         wish = min(max(wish, rules.least), rules.most)
         self._wishes = [(time, each) for time, each in self._wishes if time > now - rules.window] + [(now, wish)]
-        if wish >= wanted:
-            return min(wish, max(wanted + 4, math.floor(rules.faster * wanted)))
-        return min(wanted, max(each for _, each in self._wishes))
+        if wish <= wanted:
+            return min(wanted, max(each for _, each in self._wishes))
+        self._added = [(time, each) for time, each in self._added if time > now - rules.period]
+        before = wanted - sum(each for _, each in self._added)
+        allowed = max(wanted, min(wish, max(2 * before, before + rules.more)))
+        self._added.append((now, allowed - wanted))
+        return allowed
 
     def _wish(self, goal: Goal, known: Sequence[Seen], wanted: int) -> int:
         total = _total(goal.counted, known)

@@ -76,8 +76,9 @@ def _calibrate(seed: int, seconds: float) -> Measured:
         try:
             server.wait_until_ready()
             _ask(client, port, AT_ONCE, mixed(seed, 150), 5.0)
+            began = time.monotonic()
             alone, _ = watched(server, lambda: _ask(client, port, ALONE, mixed(seed + 1, 2000), seconds))
-            began, before = time.monotonic(), _front_seconds(server.group)
+            before = _front_seconds(server.group)
             loaded, disturbance = watched(server, lambda: _ask(client, port, AT_ONCE, mixed(seed + 2, 8000), 2 * seconds))
             front = (_front_seconds(server.group) - before) / len(loaded)
         finally:

@@ -21,7 +21,7 @@ from load_tests.rivals.load_generator import OpenLoop, Reply, run_open
 from load_tests.rivals.servers import Server, free_port
 from load_tests.rivals.workloads import Request
 
-LOADS = (0.5, 0.8, 1.25)
+LOADS = (0.5, 0.85, 1.25)
 """Parts of the capacity."""
 
 TIMEOUT = 3.0

@@ -17,6 +17,9 @@ SETTLES, AFTER = 150.0, 150.0
 LOW = 2.4
 """Of a replica's capacity: what there is before the ramp."""
 
+MOST_PODS = 24
+"""More than three times of what the ramp needs in the end."""
+
 
 def goals(share: float = 0.0, waiting: float = 0.0, in_flight: float = 0.0, most: float = 0.0) -> tuple[Goal, ...]:
     """Those that are above 0. ``share`` of the capacity ``most`` is a goal for answers."""
@@ -36,7 +39,7 @@ def most_utilisation(seconds: float, doubles_in: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Climb:
-    """A ramp with an autoscaler: seconds until the load has doubled, and what came of it.
+    """A ramp with an autoscaler: seconds until the load has doubled, the rules' own, and what came of it.
 
     ``p95`` is that of the worst half minute, in seconds. ``paid``: replicas that were there, to those that the load needs at the least.
     """
@@ -44,6 +47,7 @@ class Climb:
     goals: tuple[Goal, ...]
     doubles_in: float
     start_up: float
+    period: float
     p95: float
     lost: float
     paid: float
@@ -57,12 +61,11 @@ class Climb:
         return self.p95 <= TARGET and self.lost <= MOST_LOST
 
 
-def climb(goals: tuple[Goal, ...], doubles_in: float, start_up: float, most: float) -> Climb:
+def climb(rules: ScalingRules, doubles_in: float, most: float) -> Climb:
     """From ``LOW`` to three times that; ``most`` is a replica's capacity."""
     lasts = 2 * doubles_in
     ends = SETTLES + lasts + AFTER
     profile: Profile = ramp(LOW * most, 3 * LOW * most, SETTLES, lasts)
-    rules = ScalingRules(goals, 2, 40, start_up=start_up)
     simulation = Simulation(
         h100(SIDE), 4, LeastBusy(), arrivals(profile, kinds(SIDE), Fresh(), ends, 5), Autoscaler(rules), timeout=10.0
     )  # fmt: skip
@@ -73,7 +76,7 @@ def climb(goals: tuple[Goal, ...], doubles_in: float, start_up: float, most: flo
     paid = sum(each.wanted for each in samples) / needed
     seen = run.between(SETTLES, ends)
     return Climb(
-        goals, doubles_in, start_up, max(each.latency(0.95) for each in parts), seen.lost, paid,
+        rules.goals, doubles_in, rules.start_up, rules.period, max(each.latency(0.95) for each in parts), seen.lost, paid,
         tuple(each.time for each in run.samples), tuple(each.ready for each in run.samples), tuple(each.waiting for each in run.samples),
     )  # fmt: skip
 

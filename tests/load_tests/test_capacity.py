@@ -260,3 +260,12 @@ def test_figures_of_a_run_are_those_of_the_time_asked_for() -> None:
     assert part.lost == 0.0
     assert part.stepped == pytest.approx(0.5, rel=0.15)
     assert list(islice((each.time for each in part.samples), 2)) == [5.0, 6.0]
+
+
+def test_the_autoscaler_at_most_doubles_in_its_period() -> None:
+    scaler = Autoscaler(ScalingRules((WAITING,), 1, 100, period=60.0, more=2))
+    wanted, followed = 4, []
+    for now in range(200, 320, 15):
+        wanted = scaler.decide(float(now), looks(500, now), wanted)
+        followed.append(wanted)
+    assert followed == [8, 8, 8, 8, 16, 16, 16, 16]
