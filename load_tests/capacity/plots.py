@@ -91,15 +91,15 @@ def draw_check(pairs: Sequence[Pair], path: Path) -> None:
     """Measured and simulated, run by run."""
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     for axis, name, label in ((axes[0], "rate", "answers/s"), (axes[1], "p95", "p95, s")):
-        real, simulated = [getattr(each.real, name) for each in pairs], [getattr(each.simulated, name) for each in pairs]
-        most = 1.1 * max(*real, *simulated)
-        axis.fill_between([0, most], [0, 0.8 * most], [0, 1.2 * most], color="#dddddd", label="within 20 %")
+        values = [getattr(figures, name) for each in pairs for figures in (each.real, each.simulated)]
+        ends = [0.8 * min(values), 1.2 * max(values)]
+        axis.fill_between(ends, [0.8 * end for end in ends], [1.2 * end for end in ends], color="#dddddd", label="within 20 %")
         for load, colour in zip(sorted({each.load for each in pairs}), COLOURS, strict=False):
             chosen = [each for each in pairs if each.load == load]
             x, y = [getattr(each.real, name) for each in chosen], [getattr(each.simulated, name) for each in chosen]
             axis.scatter(x, y, color=colour, label=f"{load:.0%} of capacity", zorder=3)
-        axis.set(xlabel=f"measured {label}", ylabel=f"simulated {label}", xlim=(0, most), ylim=(0, most))
-        axis.grid(alpha=0.3)
+        axis.set(xlabel=f"measured {label}", ylabel=f"simulated {label}", xscale="log", yscale="log", xlim=ends, ylim=ends)
+        axis.grid(alpha=0.3, which="both")
         axis.legend(fontsize=8)
     _save(figure, path)
 
