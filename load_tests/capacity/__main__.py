@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from load_tests.capacity import answer_tables, check_tables
 from load_tests.capacity.answering import answer
@@ -10,7 +10,7 @@ from load_tests.capacity.calibration import Measured, calibrate
 from load_tests.capacity.checking import LOADS, check
 from load_tests.capacity.plots import draw_check, draw_hashing, draw_load, draw_ramp
 from load_tests.capacity.scaling import SIDE
-from load_tests.report import RESULTS, publish
+from load_tests.report import RESULTS, machine, publish
 
 ROUNDS = 3
 SIMPLE = ("paliserve", "numpy")
@@ -23,7 +23,8 @@ def run_calibrate(rounds: int) -> Measured:
 
 def _keep(measured: list[Measured]) -> Measured:
     chosen = sorted(measured, key=lambda each: each.capacity)[len(measured) // 2]
-    chosen.times.save(RESULTS / "capacity-calibration.json")
+    times = replace(chosen.times, facts=chosen.times.facts | {"capacity": chosen.capacity, "machine": machine()})
+    times.save(RESULTS / "capacity-calibration.json")
     return chosen
 
 
@@ -39,7 +40,9 @@ def run_check(rounds: int) -> None:
     chosen = _keep(measured)
     draw_check(pairs, RESULTS / "capacity-check.png")
     text = check_tables.text(measured, chosen, pairs)
-    figures = {"rounds": [asdict(each) for each in measured], "pairs": [asdict(each) for each in pairs]}
+    # Without the kinds, which hold the lengths of every single answer.
+    rounds = [{"times": asdict(each.times), "capacity": each.capacity, "disturbance": asdict(each.disturbance)} for each in measured]
+    figures = {"rounds": rounds, "pairs": [asdict(each) for each in pairs]}
     publish("capacity-check", text, "python -m load_tests.capacity check", figures)
 
 

@@ -90,6 +90,7 @@ def draw_hashing(answers: Answers, path: Path) -> None:
 def draw_check(pairs: Sequence[Pair], path: Path) -> None:
     """Measured and simulated, run by run."""
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    ticks = {"rate": (30, 40, 50, 60, 80, 100, 200), "p95": (0.1, 0.2, 0.5, 1, 2, 5)}
     for axis, name, label in ((axes[0], "rate", "answers/s"), (axes[1], "p95", "p95, s")):
         values = [getattr(figures, name) for each in pairs for figures in (each.real, each.simulated)]
         ends = [0.8 * min(values), 1.2 * max(values)]
@@ -98,8 +99,12 @@ def draw_check(pairs: Sequence[Pair], path: Path) -> None:
             chosen = [each for each in pairs if each.load == load]
             x, y = [getattr(each.real, name) for each in chosen], [getattr(each.simulated, name) for each in chosen]
             axis.scatter(x, y, color=colour, label=f"{load:.0%} of capacity", zorder=3)
-        axis.set(xlabel=f"measured {label}", ylabel=f"simulated {label}", xscale="log", yscale="log", xlim=ends, ylim=ends)
-        axis.grid(alpha=0.3, which="both")
+        axis.set(xlabel=f"measured {label}", ylabel=f"simulated {label}", xscale="log", yscale="log")
+        for set_ticks in (axis.set_xticks, axis.set_yticks):
+            set_ticks(ticks[name], labels=[f"{tick:g}" for tick in ticks[name]])
+            set_ticks([], minor=True)
+        axis.set(xlim=ends, ylim=ends)
+        axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     _save(figure, path)
 
