@@ -36,12 +36,14 @@ def write(name: str, title: str, command: str, rows: Sequence[tuple[str, str]], 
     publish(name, f"# {title}\n\n{table(('figure', 'median (least–most)'), rows)}", command, figures)
 
 
-def publish(name: str, text: str, command: str, figures: dict[str, Any], packages: Sequence[str] = PACKAGES) -> None:
-    """Write ``results/NAME.json`` and ``results/NAME.md``, whose last line says how and where it was measured; print the latter."""
+def publish(
+    name: str, text: str, command: str, figures: dict[str, Any], packages: Sequence[str] = PACKAGES, made: str = "Measured"
+) -> None:
+    """Write ``results/NAME.json`` and ``results/NAME.md``, whose last line says how and where it was ``made``; print the latter."""
     about = machine(packages)
     versions = ", ".join(f"{package} {number}" for package, number in about["versions"].items())
     where = f"{about['processor']}, {about['cores']} cores, Python {about['python']}, {versions}; {about['measured']}"
-    whole = f"{text}\n\nMeasured by `{command}` on {where}.\n"
+    whole = f"{text}\n\n{made} by `{command}` on {where}.\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(whole)
     (RESULTS / f"{name}.json").write_text(json.dumps({"command": command, "machine": about, **figures}, indent=1) + "\n")
