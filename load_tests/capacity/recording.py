@@ -64,6 +64,9 @@ class RecordingRunner:
     def move(self, source: int, target: int) -> None:
         self._runner.move(source, target)
 
+    def device_memory(self) -> tuple[int, int] | None:
+        return self._runner.device_memory()
+
     def read_adapter(self, folder: str) -> object:
         return self._runner.read_adapter(folder)
 

@@ -58,6 +58,10 @@ class TimedRunner:
     def move(self, source: int, target: int) -> None:
         """Takes no time of its own."""
 
+    def device_memory(self) -> tuple[int, int] | None:
+        """It has none."""
+        return None
+
     def read_adapter(self, folder: str) -> object:
         raise NotImplementedError
 
