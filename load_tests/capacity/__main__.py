@@ -41,8 +41,8 @@ def run_check(rounds: int) -> None:
     draw_check(pairs, RESULTS / "capacity-check.png")
     text = check_tables.text(measured, chosen, pairs)
     # Without the kinds, which hold the lengths of every single answer.
-    rounds = [{"times": asdict(each.times), "capacity": each.capacity, "disturbance": asdict(each.disturbance)} for each in measured]
-    figures = {"rounds": rounds, "pairs": [asdict(each) for each in pairs]}
+    kept = [{"times": asdict(each.times), "capacity": each.capacity, "disturbance": asdict(each.disturbance)} for each in measured]
+    figures = {"rounds": kept, "pairs": [asdict(each) for each in pairs]}
     publish("capacity-check", text, "python -m load_tests.capacity check", figures)
 
 

@@ -165,7 +165,7 @@ def shown_climbs(answers: Answers) -> list[Climb]:
 
 
 def _bursts(answers: Answers) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for factor in sorted({each.factor for each in answers.bursts}):
         held = [each for each in answers.bursts if each.factor == factor and each.holds]
         best = max(held, key=lambda each: each.load, default=None)
@@ -175,7 +175,7 @@ def _bursts(answers: Answers) -> list[tuple[str, ...]]:
 
 def _hits(answers: Answers) -> list[tuple[str, ...]]:
     found = {(each.crowd, each.cache_bytes, each.replicas, each.router): each for each in answers.hits}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for crowd, size, count in sorted({key[:3] for key in found}):
         least, by = found[crowd, size, count, "least busy"], found[crowd, size, count, "by picture"]
         rows.append(

@@ -64,7 +64,7 @@ def _row(load: float, pairs: Sequence[Pair]) -> tuple[str, ...]:
 
 def _off(pairs: Sequence[Pair], name: str) -> float:
     """The median over rounds of how far the simulation is above what was measured."""
-    return median(getattr(each.simulated, name) / getattr(each.real, name) - 1 for each in pairs)
+    return float(median(getattr(each.simulated, name) / getattr(each.real, name) - 1 for each in pairs))
 
 
 def _verdict(pairs: Sequence[Pair]) -> str:

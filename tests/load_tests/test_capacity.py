@@ -2,6 +2,7 @@ import random
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ ONE_BY_ONE = InstanceTimes(10, slots=1, prefill_tokens=1, kept_pictures=0, visio
 SEVERAL = replace(ONE_BY_ONE, slots=4, prefill_tokens=40, kept_pictures=8, vision=Cost(0, 0.002), decode=Cost(0.001, 0.0001))
 
 
-def replica(instance: InstanceTimes, **changes: object) -> ReplicaTimes:
+def replica(instance: InstanceTimes, **changes: Any) -> ReplicaTimes:
     return replace(ReplicaTimes("made up", NOTHING, {"m": instance}), **changes)
 
 
@@ -82,6 +83,13 @@ def test_a_full_queue_refuses_and_a_slow_one_says_so_at_the_door() -> None:
     assert Status.TOO_LATE in {each.status for each in late.outcomes}
     answered = [each.ended - each.arrived for each in late.outcomes if each.status is Status.ANSWERED]
     assert max(answered) <= 0.3 + 0.010
+
+
+def test_whose_time_runs_out_in_the_queue_leaves_it() -> None:
+    at_once = [Arrival(0.001 * number, "caption", "m", number, 6, 1) for number in range(20)]
+    run = Simulation(replica(ONE_BY_ONE), 1, RoundRobin(), [*at_once, Arrival(3.0, "caption", "m", 99, 6, 1)], timeout=0.055).run()
+    assert {each.status for each in run.outcomes} == {Status.ANSWERED, Status.LATE}
+    assert [run.samples[place].waiting for place in (0, 2)] == [0, 0]
 
 
 def test_batches_carry_more_than_one_by_one() -> None:
@@ -234,8 +242,8 @@ def test_pictures_come_again_as_they_should() -> None:
 def test_a_line_is_found_through_steps_and_whoever_stood_still_is_left_out() -> None:
     points = [(size, 0.002 + 0.001 * size) for size in (1, 2, 4, 8) for _ in range(5)]
     line = fitted([*points, (4, 3.0)])
-    assert (line.fixed, line.each) == (pytest.approx(0.002), pytest.approx(0.001))
-    assert fitted([(3, 0.03), (3, 0.03)]) == Cost(0.0, pytest.approx(0.01))
+    assert [line.fixed, line.each] == pytest.approx([0.002, 0.001])
+    assert fitted([(3, 0.03), (3, 0.03)]).of(6) == pytest.approx(0.06)
 
 
 def test_computed_figures_scale_with_the_efficiency_and_say_what_they_are() -> None:
