@@ -21,11 +21,15 @@ def expected_tokens(generation: Generation) -> tuple[int, ...]:
     return tuple(last + 1 + step for step in range(min(first, generation.max_tokens)))
 
 
-class AdapterLog:
-    """The part of a runner that knows adapters: it keeps what it was told. A folder that is called "bad" fits no model."""
+class PlainRunner:
+    """The parts of a runner that have no part in its answers. Of adapters it keeps what it is told; a folder "bad" fits none."""
 
     def __init__(self) -> None:
         self.adapters: dict[int, object] = {}
+
+    def device_memory(self) -> tuple[int, int] | None:
+        """It uses none."""
+        return None
 
     def read_adapter(self, folder: str) -> object:
         """See ``ModelRunner``."""
@@ -53,7 +57,7 @@ def shelf(places: int = 0) -> AdapterShelf:
     return AdapterShelf("fake", places, put, lambda place: None)
 
 
-class CountingRunner(AdapterLog):
+class CountingRunner(PlainRunner):
     """Counts on from each prompt's last token; the prompt's first token says how many tokens come before the end.
 
     ``log`` holds what was asked of it. Clear ``gate`` to hold every step until it is set again; ``before_step`` is called in each step
@@ -79,10 +83,6 @@ class CountingRunner(AdapterLog):
         """Features tell the pixels they were made of."""
         self.log.append(("encode", len(pictures)))
         return [("features", each.pixels) for each in pictures]
-
-    def device_memory(self) -> tuple[int, int] | None:
-        """It uses none."""
-        return None
 
     def prefill(self, generations: Sequence[Generation], first_slot: int) -> Sampled:
         """See ``ModelRunner``."""

@@ -90,7 +90,7 @@ def test_a_client_that_leaves_frees_its_slot(endless: Server, sample: bytes, pat
         fields = {"max_tokens": 1024, "messages": [{"role": "user", "content": parts}], "stream": True}
     with httpx.stream("POST", f"{endless.url}{path}", json=fields, timeout=60) as response:
         next(response.iter_raw())
-        assert metric(endless, 'paliserve_requests_running{instance="endless"}') == 1
+        assert metric(endless, 'paliserve_requests_running{model="endless"}') == 1
     endless.wait_for(rf"POST {path} 200 cancelled ")
     # Its slot is free before the next request is answered.
     assert endless.client.post("/v1/caption", json={"image": picture, "max_tokens": 1}).status_code == 200

@@ -195,7 +195,7 @@ def test_a_client_that_leaves_frees_its_slot(server: Server, sample: bytes) -> N
         impatient.post("/v1/segment", files={"image": sample}, data={"objects": ["purple star", "green square"]})
     server.wait_for(r"POST /v1/segment 499 cancelled")
     ask(server, "caption", sample)
-    assert sample_of(server.client.get("/metrics").text, 'paliserve_requests_running{instance="shapes-224"}') == 0
+    assert sample_of(server.client.get("/metrics").text, 'paliserve_requests_running{model="shapes-224"}') == 0
 
 
 def test_models_are_listed(server: Server) -> None:

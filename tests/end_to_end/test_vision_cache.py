@@ -33,7 +33,7 @@ def test_a_cached_picture_is_answered_as_a_new_one(tmp_path: Path) -> None:
         assert first == again == without
         assert metric(cached, 'paliserve_vision_cache_requests_total{model="shapes-224",outcome="hit"}') == 2 * len(PROMPTS) - 1
         assert metric(cached, 'paliserve_vision_cache_requests_total{model="shapes-224",outcome="miss"}') == 1
-        assert metric(cached, 'paliserve_vision_cache_bytes{instance="shapes-224"}') > 3 * 224 * 224
+        assert metric(cached, 'paliserve_vision_cache_bytes{model="shapes-224"}') > 3 * 224 * 224
         assert metric(plain, "paliserve_vision_cache_requests_total") == 0
     finally:
         cached.close()

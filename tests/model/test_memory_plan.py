@@ -115,7 +115,6 @@ def measured(folder: str, dtype: str, adapters: int, quantization: str | None) -
         ("float16", 0, None),
         ("float32", 16, None),
         ("bfloat16", 0, "int8"),
-        ("bfloat16", 0, "int8-dynamic"),
     ],
 )
 def test_the_plan_is_within_15_percent_of_what_is_taken(dtype: str, adapters: int, quantization: str | None, medium: Path) -> None:

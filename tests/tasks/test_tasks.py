@@ -24,7 +24,7 @@ from service.tasks.asks import Options
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Box, MaskFormat, PngMask, RleMask, TaskResult
 from service.tasks.tasks import Tasks
-from tests.fakes import END, LEXICON, AdapterLog, FakeModel, SilentObserver, shelf
+from tests.fakes import END, LEXICON, FakeModel, PlainRunner, SilentObserver, shelf
 
 FIRST_LOCATION, FIRST_SEGMENTATION = 2000, 3100
 BOX = [FIRST_LOCATION + 256, FIRST_LOCATION + 128, FIRST_LOCATION + 768, FIRST_LOCATION + 512]
@@ -33,7 +33,7 @@ LABEL, SEPARATOR = 500, 501
 WORDS = {LABEL: " cat", SEPARATOR: " ;"}
 
 
-class ScriptedRunner(AdapterLog):
+class ScriptedRunner(PlainRunner):
     """Answers every prompt with the same tokens."""
 
     slots, image_tokens, feature_bytes, vocabulary_size, end_tokens = 4, 4, 1000, 4000, frozenset({END})
