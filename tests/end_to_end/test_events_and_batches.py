@@ -89,7 +89,9 @@ def test_a_client_that_leaves_frees_its_slot(endless: Server, sample: bytes, pat
     if "chat" in path:
         fields = {"max_tokens": 1024, "messages": [{"role": "user", "content": parts}], "stream": True}
     with httpx.stream("POST", f"{endless.url}{path}", json=fields, timeout=60) as response:
-        next(response.iter_raw())
+        # Held: what closes it, closes the connection.
+        events = response.iter_raw()
+        next(events)
         assert metric(endless, 'paliserve_requests_running{model="endless"}') == 1
     endless.wait_for(rf"POST {path} 200 cancelled ")
     # Its slot is free before the next request is answered.
