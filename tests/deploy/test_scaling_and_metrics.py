@@ -29,39 +29,38 @@ def quantity(text: str) -> float:
     return float(text.removesuffix("m")) / 1000 if text.endswith("m") else float(text)
 
 
-ANSWERS = "paliserve_answers_per_second"
+TOKENS = "paliserve_image_tokens_per_second"
 """What prometheus-adapter makes of the counter that KEDA asks for."""
 
 
 def goals_of_keda() -> dict[str, str]:
     """The query and what it is of, by the name that the other autoscaler has for it."""
     queries = [each["metadata"]["query"] for each in scaled_object()["triggers"]]
-    return {ANSWERS if "rate(" in each else re.findall(r"paliserve_\w+", each)[0]: each for each in queries}
+    return {TOKENS if "rate(" in each else re.findall(r"paliserve_\w+", each)[0]: each for each in queries}
 
 
 def test_what_is_asked_for_is_told() -> None:
-    asked = {each["pods"]["metric"]["name"] for each in autoscaler()["metrics"]} - {ANSWERS}
-    asked |= {name for query in goals_of_keda().values() for name in re.findall(r"paliserve_\w+", query)} - {"paliserve_requests_total"}
+    asked = {each["pods"]["metric"]["name"] for each in autoscaler()["metrics"]} - {TOKENS}
+    asked |= {name for query in goals_of_keda().values() for name in re.findall(r"paliserve_\w+", query)} - {"paliserve_image_tokens_total"}
     asked |= {value for key, value in engine().items() if key.endswith("Spec")}
     assert asked <= DECLARED.keys()
     # One number for each process: autoscalers and pickers add nothing up.
     assert all(DECLARED[name] == ("gauge", "") for name in asked - {"paliserve_lora_requests_info"})
-    assert "code" in DECLARED["paliserve_requests_total"][1].split()
+    assert DECLARED["paliserve_image_tokens_total"][0] == "counter"
 
 
 def test_prometheus_adapter_offers_what_the_autoscaler_asks_for() -> None:
-    gauges, answers = yaml.safe_load(ADAPTER.read_text())
+    gauges, tokens = yaml.safe_load(ADAPTER.read_text())
     pattern = re.search(r'__name__=~"([^"]+)"', gauges["seriesQuery"])
     assert pattern
     for each in autoscaler()["metrics"]:
         name = each["pods"]["metric"]["name"]
-        assert re.fullmatch(pattern[1], name) or name == answers["name"]["as"] == ANSWERS
-    for rule in (gauges, answers):
+        assert re.fullmatch(pattern[1], name) or name == tokens["name"]["as"] == TOKENS
+    for rule in (gauges, tokens):
         assert rule["resources"]["overrides"] == {"namespace": {"resource": "namespace"}, "pod": {"resource": "pod"}}
         assert all(f'{label}!=""' in rule["seriesQuery"] for label in ("namespace", "pod"))
-    assert answers["seriesQuery"].startswith("paliserve_requests_total{")
-    assert 'code="ok"' in answers["metricsQuery"]
-    assert 'code="ok"' in goals_of_keda()[ANSWERS]
+    assert tokens["seriesQuery"].startswith("paliserve_image_tokens_total{")
+    assert "sum(rate(" in tokens["metricsQuery"]
 
 
 def test_both_autoscalers_do_the_same() -> None:
@@ -75,12 +74,11 @@ def test_both_autoscalers_do_the_same() -> None:
 
 
 def test_the_targets_are_those_of_the_simulation() -> None:
-    """60 % of a pod's capacity at 448 pixels."""
+    """60 % of a pod's capacity, in image tokens, at the resolution that can do with fewer."""
     computed = json.loads((DEPLOY.parent / "load_tests" / "results" / "capacity.json").read_text())
-    (answers,) = (each for each in autoscaler()["metrics"] if each["pods"]["metric"]["name"] == ANSWERS)
-    assert quantity(answers["pods"]["target"]["averageValue"]) == pytest.approx(0.6 * computed["capacities"]["448"], abs=1)
-    text = (DEPLOY / "components" / "hpa" / "horizontal-pod-autoscaler.yaml").read_text()
-    assert f"{0.6 * computed['capacities']['224']:.0f} at 224 px" in text
+    (tokens,) = (each for each in autoscaler()["metrics"] if each["pods"]["metric"]["name"] == TOKENS)
+    least = min(0.6 * computed["capacities"][side] * count for side, count in (("224", 256), ("448", 1024)))
+    assert quantity(tokens["pods"]["target"]["averageValue"]) == pytest.approx(least, rel=0.03)
 
 
 def test_keda_takes_no_answer_for_no_load() -> None:
