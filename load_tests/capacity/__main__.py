@@ -9,7 +9,6 @@ from load_tests.capacity.answering import answer
 from load_tests.capacity.calibration import Measured, calibrate
 from load_tests.capacity.checking import LOADS, check
 from load_tests.capacity.plots import draw_check, draw_hashing, draw_load, draw_ramp
-from load_tests.capacity.scaling import SIDE
 from load_tests.report import RESULTS, machine, publish
 
 ROUNDS = 3
@@ -50,7 +49,7 @@ def run_answer() -> None:
     """Tables and plots of what is computed."""
     answers = answer()
     draw_load(answers, RESULTS / "capacity-load.png")
-    draw_ramp(answer_tables.shown_climbs(answers), answers.capacities[SIDE], RESULTS / "capacity-ramp.png")
+    draw_ramp(answer_tables.shown_climbs(answers), RESULTS / "capacity-ramp.png")
     draw_hashing(answers, RESULTS / "capacity-hashing.png")
     publish("capacity", answer_tables.text(answers), "python -m load_tests.capacity answer", asdict(answers), SIMPLE, "Computed")
 

@@ -9,12 +9,12 @@ from load_tests.capacity.traffic import Pictures, Popular, Sittings, arrivals, s
 from load_tests.capacity.workload import h100, kinds
 
 SIDE = 224
-REPLICAS = (1, 2, 4, 8, 16)
+REPLICAS = (1, 2, 4, 8)
 CACHES = (256_000_000, 4_000_000_000)
 BUSY, TOO_MUCH = 0.6, 1.5
 """Parts of the capacity without any hits: at the one hits are counted, at the other throughput."""
 
-WARMING, SECONDS = 60.0, 90.0
+WARMING, SECONDS = 40.0, 60.0
 ROUTERS: dict[str, Callable[[], Router]] = {"least busy": LeastBusy, "by picture": ByPicture}
 CROWDS: dict[str, Callable[[], Pictures]] = {
     "four questions about a picture, 20 s apart": lambda: Sittings(4, 20.0),

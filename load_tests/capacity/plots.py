@@ -11,8 +11,9 @@ from matplotlib import pyplot
 
 from load_tests.capacity.answering import Answers
 from load_tests.capacity.checking import Pair
-from load_tests.capacity.hashing import CACHES, CROWDS
-from load_tests.capacity.scaling import LOW, SETTLES, Climb, told_goals
+from load_tests.capacity.fleets import SIZES, Point
+from load_tests.capacity.hashing import CACHES, CROWDS, REPLICAS
+from load_tests.capacity.scaling import LOW, MOST_PODS, SETTLES, Climb, told_goals
 from load_tests.capacity.workload import TARGET
 
 COLOURS = ("#1b6ca8", "#e07a1f", "#4f9d4f", "#8a4f9d")
@@ -22,13 +23,11 @@ def draw_load(answers: Answers, path: Path) -> None:
     """Latency and gauges by load."""
     figure, axes = pyplot.subplots(2, len(answers.points), figsize=(11, 7.5), layout="constrained")
     for (side, points), (upper, lower) in zip(answers.points.items(), axes.T, strict=True):
-        for (size, router), colour in zip(
-            ((1, "least busy"), (4, "least busy"), (16, "least busy"), (16, "at random")), COLOURS, strict=True
-        ):
-            line = [each for each in points if each.replicas == size and each.router == router]
-            label = f"{size} replica{'s' if size > 1 else ''}" + (f", {router}" if size > 1 else "")
+        for size, colour in zip(SIZES, COLOURS, strict=False):
+            line = [each for each in points if each.replicas == size]
+            label = f"{size} replicas" if size > 1 else "1 replica, or any number at random"
             upper.plot([each.load for each in line], [each.p95 for each in line], color=colour, marker="o", markersize=3, label=label)
-        line = [each for each in points if each.replicas == 4 and each.router == "least busy"]
+        line = [each for each in points if each.replicas == 4]
         for (label, values), colour in zip(_gauges(line), COLOURS, strict=False):
             lower.plot([each.load for each in line], values, color=colour, marker="o", markersize=3, label=label)
         upper.axhline(TARGET, color="#999999", linestyle=":", label="promised")
@@ -37,25 +36,25 @@ def draw_load(answers: Answers, path: Path) -> None:
         busy.plot([each.load for each in line], [each.device_busy for each in line], color="#999999", linestyle="--")
         busy.set(ylim=(0, 1.05), ylabel="device busy (dashed)")
         lower.set(xlabel="load, part of the capacity", ylabel="requests for each of 4 replicas", ylim=(0, None))
-        for axis in (upper, lower):
+        for axis, place in ((upper, "upper left"), (lower, "center left")):
             axis.grid(alpha=0.3)
-            axis.legend(fontsize=8, loc="upper left")
+            axis.legend(fontsize=8, loc=place)
     _save(figure, path)
 
 
-def _gauges(line: Sequence[object]) -> list[tuple[str, list[float]]]:
-    return [(name, [getattr(each, name) for each in line]) for name in ("waiting", "running")]
+def _gauges(line: Sequence[Point]) -> list[tuple[str, list[float]]]:
+    return [("waiting", [each.waiting for each in line]), ("running", [each.running for each in line])]
 
 
-def draw_ramp(climbs: Sequence[Climb], most: float, path: Path) -> None:
-    """Replicas that are ready, and those that the load needs. ``most``: a replica's capacity."""
+def draw_ramp(climbs: Sequence[Climb], path: Path) -> None:
+    """Replicas that are ready, and those that the load needs."""
     figure, axes = pyplot.subplots(1, len(climbs), figsize=(4 * len(climbs), 4), layout="constrained", sharey=True)
     for climb, axis in zip(climbs, axes, strict=True):
         needed = [LOW * (1 + min(2.0, max(0.0, (time - SETTLES) / climb.doubles_in))) for time in climb.times]
         axis.plot([time / 60 for time in climb.times], needed, color="#999999", linestyle=":", label="needed at the least")
         axis.plot([time / 60 for time in climb.times], climb.ready, color=COLOURS[0], label="ready")
         told = f"p95 {climb.p95:.2f} s, lost {climb.lost:.1%}"
-        axis.set(title=f"{told_goals(climb, most)}\n{told}", xlabel="minutes", ylim=(0, 42))
+        axis.set(title=f"{told_goals(climb)}\n{told}", xlabel="minutes", ylim=(0, MOST_PODS + 1))
         axis.title.set_fontsize(9)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("replicas")
@@ -80,7 +79,8 @@ def draw_hashing(answers: Answers, path: Path) -> None:
                 )
         axis.set(title=crowd, xlabel="replicas", xscale="log", ylim=(0, 1))
         axis.title.set_fontsize(9)
-        axis.set_xticks([1, 2, 4, 8, 16], labels=["1", "2", "4", "8", "16"])
+        axis.set_xticks(REPLICAS, labels=[str(count) for count in REPLICAS])
+        axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("vision-cache hits")
     axes[0].legend(fontsize=8)

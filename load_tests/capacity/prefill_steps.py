@@ -30,6 +30,6 @@ def bound(side: int, tokens: int) -> Bound:
     each = instance.image_tokens + wanted[0].prompts[0]
     prompts = max(1, tokens // each)
     most = capacity(times, wanted)
-    seen = point(times, wanted, 1, "least busy", LOAD, most)
+    seen = point(times, wanted, 1, LOAD, most)
     pause = instance.vision.of(prompts) + instance.prefill.of(prompts * each)
     return Bound(side, tokens, most, prompts, pause, seen.p50, seen.p95)

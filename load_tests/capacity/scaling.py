@@ -9,9 +9,12 @@ from load_tests.capacity.traffic import Fresh, Profile, arrivals, bursts, ramp
 from load_tests.capacity.workload import MOST_LOST, TARGET, h100, kinds
 
 SIDE = 448
-"""Pixels. Fewer requests for each replica than at 224, and so quicker to simulate; the lag is the same."""
+"""Pixels. Fewer requests for each replica than at 224, and so quicker to simulate; most ramps are at this one."""
 
-SETTLES, AFTER = 150.0, 150.0
+KEPT = 5
+"""Of so many samples one is written down."""
+
+SETTLES, AFTER = 120.0, 120.0
 """Seconds before and after the ramp."""
 
 LOW = 2.4
@@ -41,9 +44,12 @@ def most_utilisation(seconds: float, doubles_in: float) -> float:
 class Climb:
     """A ramp with an autoscaler: seconds until the load has doubled, the rules' own, and what came of it.
 
-    ``p95`` is that of the worst half minute, in seconds. ``paid``: replicas that were there, to those that the load needs at the least.
+    ``most`` is a replica's capacity at this ``side``. ``p95`` is that of the worst half minute, in seconds. ``paid``: replicas that were
+    there, to those that the load needs at the least.
     """
 
+    side: int
+    most: float
     goals: tuple[Goal, ...]
     doubles_in: float
     start_up: float
@@ -53,7 +59,6 @@ class Climb:
     paid: float
     times: tuple[float, ...]
     ready: tuple[int, ...]
-    waiting: tuple[int, ...]
 
     @property
     def holds(self) -> bool:
@@ -61,13 +66,13 @@ class Climb:
         return self.p95 <= TARGET and self.lost <= MOST_LOST
 
 
-def climb(rules: ScalingRules, doubles_in: float, most: float) -> Climb:
+def climb(side: int, rules: ScalingRules, doubles_in: float, most: float) -> Climb:
     """From ``LOW`` to three times that; ``most`` is a replica's capacity."""
     lasts = 2 * doubles_in
     ends = SETTLES + lasts + AFTER
     profile: Profile = ramp(LOW * most, 3 * LOW * most, SETTLES, lasts)
     simulation = Simulation(
-        h100(SIDE), 4, LeastBusy(), arrivals(profile, kinds(SIDE), Fresh(), ends, 5), Autoscaler(rules), timeout=10.0
+        h100(side), 4, LeastBusy(), arrivals(profile, kinds(side), Fresh(), ends, 5), Autoscaler(rules), timeout=10.0
     )  # fmt: skip
     run = simulation.run()
     parts = [run.between(begin, begin + 30.0) for begin in range(int(SETTLES), int(ends) - 30, 30)]
@@ -75,18 +80,18 @@ def climb(rules: ScalingRules, doubles_in: float, most: float) -> Climb:
     needed = sum(profile.at(each.time) / most for each in samples)
     paid = sum(each.wanted for each in samples) / needed
     seen = run.between(SETTLES, ends)
-    return Climb(
-        rules.goals, doubles_in, rules.start_up, rules.period, max(each.latency(0.95) for each in parts), seen.lost, paid,
-        tuple(each.time for each in run.samples), tuple(each.ready for each in run.samples), tuple(each.waiting for each in run.samples),
-    )  # fmt: skip
+    worst = max(each.latency(0.95) for each in parts)
+    kept = run.samples[::KEPT]
+    times, ready = tuple(each.time for each in kept), tuple(each.ready for each in kept)
+    return Climb(side, most, rules.goals, doubles_in, rules.start_up, rules.period, worst, seen.lost, paid, times, ready)
 
 
-def told_goals(climb: Climb, most: float) -> str:
+def told_goals(climb: Climb) -> str:
     """Goals in words."""
     told = []
     for goal in climb.goals:
         if goal.counted is Counted.ANSWERS:
-            told.append(f"answers/s at {goal.target / most:.0%} of capacity")
+            told.append(f"answers/s at {goal.target / climb.most:.0%} of capacity")
         else:
             told.append(f"{goal.counted.value} {goal.target:g} a pod")
     return " or ".join(told)
