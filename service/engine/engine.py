@@ -13,6 +13,9 @@ from service.engine.generation import Generated, Generation
 from service.engine.pace import Pace
 from service.errors import DeadlineExceeded, Overloaded, PaliServeError
 
+LEAST_ROWS = 3
+"""A runner computes one row, two, and more in different ways; of more than two it rounds the number up."""
+
 TokenListener = Callable[[int, float], None]
 """Is told each token of one answer and its probability, in order, as it is chosen. Called on the event loop."""
 
@@ -83,8 +86,8 @@ class Engine:
         return facts
 
     def filling(self, prompt_tokens: int) -> int:
-        """How many requests of so many tokens fill a prefill step in each process, two at least, as slots and queue allow."""
-        each = min(self._slots, max(2, self._limits.prefill_tokens // prompt_tokens))
+        """How many requests of so many tokens fill a prefill step in each process, ``LEAST_ROWS`` at least, as slots and queue allow."""
+        each = min(self._slots, max(LEAST_ROWS, self._limits.prefill_tokens // prompt_tokens))
         return min(self._limits.queue, self._device.copies * each)
 
     def unload(self) -> None:

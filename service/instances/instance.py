@@ -36,9 +36,10 @@ class Instance:
 
 
 async def warm_up(instance: Instance, picture: bytes, workers: Executor) -> None:
-    """Run every shape that requests will have, in every process, so that the first callers do not wait for first-time work.
+    """Run what requests will run, in every process, so that the first callers do not wait for first-time work.
 
-    Preprocessing; batches of pictures and of prompts as large as a step takes; decode steps of that many rows, then fewer and fewer.
+    Preprocessing; batches of pictures and of prompts as large as a step takes; decode steps of that many rows, then fewer and fewer. Where
+    steps are recorded, all of them were run by loading.
     """
     made = await asyncio.get_running_loop().run_in_executor(workers, instance.model.picture, picture)
     tokens = instance.model.tokens("caption en", False)
