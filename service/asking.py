@@ -8,9 +8,10 @@ from PIL import Image
 
 from service.drawing import draw
 from service.errors import OperatorError
+from service.instance_settings import InstanceSettings
 from service.observability.metrics import Metrics
 from service.planning import demo_settings
-from service.settings import InstanceSettings, Settings
+from service.settings import Settings
 from service.tasks.asks import Options
 from service.transports.responses import generate_response
 from service.wiring import PaliServe

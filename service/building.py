@@ -15,6 +15,7 @@ from service.engine.device_loop import DeviceLoop
 from service.engine.engine import Engine, EngineLimits
 from service.engine.vision_cache import VisionCache
 from service.engine.workers import Workers
+from service.instance_settings import InstanceSettings
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance
 from service.instances.keeper import State
@@ -28,7 +29,7 @@ from service.model.runner import SlidingWindow
 from service.observability import logs
 from service.observability.metrics import Metrics
 from service.planning import Planned, check_memory, demo_settings, planned, source
-from service.settings import InstanceSettings, Settings
+from service.settings import Settings
 from service.tasks.asks import ALL_TASKS
 
 logger = logging.getLogger(__name__)

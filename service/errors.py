@@ -75,6 +75,14 @@ class PermissionDenied(PaliServeError):
     """The caller may not do this."""
 
 
+class RateLimited(PaliServeError):
+    """The caller asked for more than it may in a time, or at once. Try again after ``retry_after`` seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class ModelNotFound(PaliServeError):
     """No instance with this name or resolution is served."""
 
@@ -109,3 +117,8 @@ class DeadlineExceeded(PaliServeError):
 
 class GenerationFailed(PaliServeError):
     """The model failed on this request. The cause is in the log, never in the message."""
+
+
+def retry_after(error: PaliServeError) -> float:
+    """Seconds after which it is worth coming back after an error that passes."""
+    return error.retry_after if isinstance(error, RateLimited | Overloaded | ModelNotReady) else 1.0

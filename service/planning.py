@@ -8,11 +8,12 @@ from pathlib import Path
 
 from service.demo.family import ADAPTER, CHECKPOINTS, FAMILY, MASK_DECODER
 from service.errors import OperatorError
+from service.instance_settings import AdapterSettings, InstanceSettings
 from service.machine import cores, free_memory_bytes, memory_bytes
 from service.model.loading import Source, Survey, free_bytes, held_as, survey
 from service.model.memory_plan import MemoryPlan, Shape, plan, slot_bytes
 from service.model.runner import NARROW
-from service.settings import AdapterSettings, InstanceSettings, Settings
+from service.settings import Settings
 
 GIGABYTE = 1e9
 HEAD = ("INSTANCE", "DEVICE", "DTYPE", "SLOTS", "WEIGHTS", "KV SLOTS", "ACTIVATIONS", "GRAPHS", "CACHE UP TO", "TOTAL", "MORE SLOTS FIT")

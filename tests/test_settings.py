@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from service.settings import AdapterSettings, InstanceSettings, Settings, SettingsError, load_settings, print_config
+from service.instance_settings import AdapterSettings, InstanceSettings
+from service.settings import Settings, SettingsError, load_settings, print_config
 
 FULL = """
 host = "0.0.0.0"

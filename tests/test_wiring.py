@@ -10,10 +10,11 @@ import pytest
 import service.demo
 from service import planning
 from service.errors import ModelNotReady, OperatorError
+from service.instance_settings import InstanceSettings
 from service.model.memory_plan import plan
 from service.observability.metrics import Metrics
 from service.planning import planned
-from service.settings import InstanceSettings, Settings
+from service.settings import Settings
 from service.tasks.asks import Options
 from service.wiring import PaliServe
 

@@ -10,9 +10,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.instance_settings import InstanceSettings
 from service.observability.metrics import STAGES, Metrics
 from service.observability.scraped import AdapterReading, DeviceReading, Scraped
-from service.settings import InstanceSettings, Settings
+from service.settings import Settings
 from service.transports.rest.problems import TABLE
 from tests.deploy.declared_metrics import DECLARED, VALUES, StandIn, names_in
 from tests.deploy.prometheus_tools import (

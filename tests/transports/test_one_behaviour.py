@@ -202,6 +202,7 @@ CONTRACT: dict[type[errors.PaliServeError], tuple[str, int, grpc.StatusCode]] = 
     errors.PermissionDenied: ("permission_denied", 403, grpc.StatusCode.PERMISSION_DENIED),
     errors.ModelNotFound: ("model_not_found", 404, grpc.StatusCode.NOT_FOUND),
     errors.AdapterNotFound: ("adapter_not_found", 404, grpc.StatusCode.NOT_FOUND),
+    errors.RateLimited: ("rate_limited", 429, grpc.StatusCode.RESOURCE_EXHAUSTED),
     errors.Overloaded: ("overloaded", 503, grpc.StatusCode.UNAVAILABLE),
     errors.Draining: ("draining", 503, grpc.StatusCode.UNAVAILABLE),
     errors.ModelNotReady: ("model_not_ready", 503, grpc.StatusCode.UNAVAILABLE),
@@ -214,7 +215,7 @@ CONTRACT: dict[type[errors.PaliServeError], tuple[str, int, grpc.StatusCode]] = 
 @pytest.mark.parametrize("form", [*EVERY, *OF_GENERATE])
 @pytest.mark.parametrize("kind", [*CONTRACT, RuntimeError])
 def test_every_form_fails_the_same(forms: Forms, kind: type[Exception], form: str) -> None:
-    error = errors.Overloaded("Busy.", 1.0) if kind is errors.Overloaded else kind("What was wrong.")
+    error = kind("Busy.", 1.0) if kind in (errors.Overloaded, errors.RateLimited) else kind("What was wrong.")
     forms.rest.fake.error = forms.server.fake.error = error
     code, http, status = ("internal", 500, grpc.StatusCode.INTERNAL) if kind is RuntimeError else CONTRACT[kind]  # type: ignore[index]
     told = getattr(forms, form)("generate", OWN_FIELDS["generate"])

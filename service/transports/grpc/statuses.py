@@ -43,6 +43,7 @@ TABLE: dict[type[errors.PaliServeError], Code] = {
     errors.PermissionDenied: Code(grpc.StatusCode.PERMISSION_DENIED, "permission_denied"),
     errors.ModelNotFound: Code(grpc.StatusCode.NOT_FOUND, "model_not_found"),
     errors.AdapterNotFound: Code(grpc.StatusCode.NOT_FOUND, "adapter_not_found"),
+    errors.RateLimited: Code(grpc.StatusCode.RESOURCE_EXHAUSTED, "rate_limited"),
     errors.Overloaded: Code(grpc.StatusCode.UNAVAILABLE, "overloaded"),
     errors.Draining: Code(grpc.StatusCode.UNAVAILABLE, "draining"),
     errors.ModelNotReady: Code(grpc.StatusCode.UNAVAILABLE, "model_not_ready"),
@@ -92,9 +93,9 @@ def failure_of(error: Exception) -> Failure:
     code = TABLE[next(kind for kind in type(error).__mro__ if kind in TABLE)]
     fields = error.fields if isinstance(error, errors.InvalidRequest) else ()
     retry_after = None
-    if code.status is grpc.StatusCode.UNAVAILABLE:
+    if code.status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
         # Told a little differently to everyone, so that they do not come back together.
-        retry_after = (error.retry_after if isinstance(error, errors.Overloaded | errors.ModelNotReady) else 1.0) * random.uniform(0.8, 1.2)  # noqa: S311
+        retry_after = errors.retry_after(error) * random.uniform(0.8, 1.2)  # noqa: S311
     return Failure(code.status, code.code, error.message, fields, retry_after)
 
 

@@ -70,6 +70,7 @@ TABLE: dict[type[errors.PaliServeError], Code] = {
     errors.PermissionDenied: Code(403, "permission_denied", "This is not allowed"),
     errors.ModelNotFound: Code(404, "model_not_found", "There is no such model"),
     errors.AdapterNotFound: Code(404, "adapter_not_found", "There is no such adapter"),
+    errors.RateLimited: Code(429, "rate_limited", "Too much was asked"),
     errors.Overloaded: Code(503, "overloaded", "The service is overloaded"),
     errors.Draining: Code(503, "draining", "The service is stopping"),
     errors.ModelNotReady: Code(503, "model_not_ready", "The model is not ready"),
@@ -103,8 +104,8 @@ def document(error: Exception, path: str = "") -> dict[str, Any]:
         return _document(INTERNAL, INTERNAL_DETAIL, path)
     code = TABLE[type(error)]
     told = _document(code, error.message, path, error.fields if isinstance(error, errors.InvalidRequest) else ())
-    if code.status == 503:
-        told["retry_after"] = _jittered(error.retry_after if isinstance(error, errors.Overloaded | errors.ModelNotReady) else 1.0)
+    if code.status in (429, 503):
+        told["retry_after"] = _jittered(errors.retry_after(error))
     return told
 
 

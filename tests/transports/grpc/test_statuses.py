@@ -9,7 +9,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from service import errors
-from service.errors import FieldProblem, InvalidRequest, Overloaded, PaliServeError
+from service.errors import FieldProblem, InvalidRequest, Overloaded, PaliServeError, RateLimited
 from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.grpc.statuses import TABLE, failure_of, seconds
 from service.transports.rest import problems
@@ -24,7 +24,7 @@ DETAILS = {"ErrorInfo": error_details_pb2.ErrorInfo, "BadRequest": error_details
 
 
 def made(kind: type[PaliServeError]) -> PaliServeError:
-    return Overloaded("Busy.", 2.0) if kind is Overloaded else kind("What was wrong.")
+    return kind("Busy.", 2.0) if kind in (Overloaded, RateLimited) else kind("What was wrong.")
 
 
 def failed(server: Grpc, error: Exception, **metadata: str) -> tuple[Any, dict[str, Any]]:

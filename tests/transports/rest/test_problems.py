@@ -25,6 +25,7 @@ EXPECTED = {
     errors.PermissionDenied: (403, "permission_denied"),
     errors.ModelNotFound: (404, "model_not_found"),
     errors.AdapterNotFound: (404, "adapter_not_found"),
+    errors.RateLimited: (429, "rate_limited"),
     errors.Overloaded: (503, "overloaded"),
     errors.Draining: (503, "draining"),
     errors.ModelNotReady: (503, "model_not_ready"),
@@ -35,7 +36,7 @@ EXPECTED = {
 
 
 def made(kind: type[errors.PaliServeError]) -> errors.PaliServeError:
-    return errors.Overloaded("What was wrong.", 7.0) if kind is errors.Overloaded else kind("What was wrong.")
+    return kind("What was wrong.", 7.0) if kind in (errors.Overloaded, errors.RateLimited) else kind("What was wrong.")
 
 
 def descendants(kind: type[errors.PaliServeError]) -> Iterator[type[errors.PaliServeError]]:
@@ -58,7 +59,7 @@ def test_every_error_through_the_application(rest: Rest, kind: type[errors.PaliS
     body = problem(response, status, code)
     assert body["detail"] == "What was wrong."
     assert set(body) == {"type", "title", "status", "detail", "code", "request_id"}
-    assert ("retry-after" in response.headers) == (status == 503)
+    assert ("retry-after" in response.headers) == (status in (429, 503))
     if status == 503:
         assert 1 <= int(response.headers["retry-after"]) <= 9
     assert f'code="{code}",model="_other",task="caption",transport="rest"' in rest.counted()[0]
