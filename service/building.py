@@ -22,7 +22,7 @@ from service.instances.keeper import State
 from service.instances.shelf import AdapterShelf
 from service.model.adapters import AdapterError, adapter_folder, read_adapter
 from service.model.hub import HUB_ID
-from service.model.images import ImageReader
+from service.model.images import Images
 from service.model.loading import CheckpointError, open_checkpoint
 from service.model.paligemma import PaliGemma, ServingOptions
 from service.model.runner import SlidingWindow
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 class Builder:
     """Makes what ``settings`` ask for."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, images: ImageReader, threads: int) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, images: Images, threads: int) -> None:
         """Fetches what is to be loaded at once and is not here yet. Errors: CheckpointError."""
         self._settings = settings
         self._metrics = metrics

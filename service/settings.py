@@ -52,6 +52,8 @@ class Settings(BaseModel):
     tracing: bool = False
     max_image_bytes: int = Field(default=20_000_000, ge=1)
     max_image_pixels: int = Field(default=64_000_000, ge=1)
+    image_workers: int | None = Field(default=None, ge=0, le=256)
+    image_seconds: float = Field(default=10.0, gt=0, le=300, allow_inf_nan=False)
     image_url_hosts: tuple[HostName, ...] = ()
     image_url_http: bool = False
     image_url_private: bool = False

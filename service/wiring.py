@@ -14,10 +14,12 @@ from service.instances.description import ModelDescription
 from service.instances.instance import Instance, warm_up
 from service.instances.keeper import Keeper, State, Upkeep
 from service.machine import cores, free_memory_bytes, memory_bytes
+from service.model.image_workers import ImageWorkers
 from service.model.images import ImageLimits, ImageReader
 from service.model.loading import set_threads
 from service.observability.metrics import Metrics
 from service.observability.scraped import AdapterReading, DeviceReading, Scraped
+from service.planning import image_workers
 from service.settings import Settings
 from service.tasks.tasks import Tasks
 
@@ -53,8 +55,12 @@ class PaliServe:
         # Where the models run elsewhere, only mask decoders compute here, several at once.
         set_threads(threads if settings.workers == 0 else 1)
         self._workers = ThreadPoolExecutor(max_workers=cores(), thread_name_prefix="work")
-        self.images = ImageReader(ImageLimits(settings.max_image_bytes, settings.max_image_pixels))
-        self._builder = Builder(settings, metrics, self.images, threads)
+        limits, count = ImageLimits(settings.max_image_bytes, settings.max_image_pixels), image_workers(settings)
+        self._image_workers = ImageWorkers(count, limits, settings.image_seconds, metrics.image_worker_restarted) if count else None
+        images = self._image_workers or ImageReader(limits)
+        # As many as can be read at once: the others wait here, and are not read if their callers leave.
+        self._readers = ThreadPoolExecutor(max_workers=count or cores(), thread_name_prefix="image")
+        self._builder = Builder(settings, metrics, images, threads)
         # In this thread, so that Ctrl-C ends it.
         self._built = {name: self._builder.build(name) for name, each in self._builder.planned.items() if each.wanted.preload}
         self._loaded: dict[str, Instance] = {}
@@ -68,10 +74,12 @@ class PaliServe:
         for name, keeper in self._keepers.items():
             self._tell(name, keeper.state)
         self._catalogue = Catalogue(list(self._keepers.values()))
-        self.tasks = Tasks(self._catalogue, self.images.size, self._workers, settings.default_timeout_seconds)
+        self.tasks = Tasks(self._catalogue, images.size, self._readers, self._workers, settings.default_timeout_seconds)
 
     async def start(self) -> None:
         """Warm up what is loaded. Errors: OperatorError."""
+        if self._image_workers is not None:
+            await asyncio.to_thread(self._image_workers.start)
         for device in self._builder.devices.values():
             device.start()
         for name in list(self._built):
@@ -114,6 +122,9 @@ class PaliServe:
             await keeper.close()
         for device in self._builder.devices.values():
             await asyncio.to_thread(device.stop)
+        if self._image_workers is not None:
+            await asyncio.to_thread(self._image_workers.close)
+        self._readers.shutdown(cancel_futures=True)
         self._workers.shutdown()
         await self._fetcher.close()
 
@@ -192,7 +203,7 @@ class PaliServe:
         try:
             for adapter in self._builder.planned[name].wanted.adapters:
                 await instance.adapters.load(adapter.name, adapter.source, adapter.revision)
-            await warm_up(instance, blank_picture(), self._workers)
+            await warm_up(instance, blank_picture(), self._readers)
         except InvalidRequest as error:
             await self._unload(instance)
             raise OperatorError(f"{name}: {error.message}") from None

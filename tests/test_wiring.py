@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_refused_with_the_sum(monkeypatch: pytest.MonkeyPat
 
 def test_the_table_of_the_plan() -> None:
     rows = planning.table(settings("a", "b"))
-    assert [row[0] for row in rows] == ["INSTANCE", "a", "b", "all of cpu"]
+    assert [row[0] for row in rows] == ["INSTANCE", "a", "b", "all of cpu", "pictures"]
     assert rows[1][1:4] == ("cpu", "float32", "2")
     assert int(rows[1][-1]) > 10
     assert rows[-1][-1].endswith("GB free")

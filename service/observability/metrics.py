@@ -16,6 +16,8 @@ STAGES = ("queue", "preprocess", "vision", "prefill", "decode")
 OUTCOMES = ("hit", "miss")
 REFUSALS = ("queue_full", "too_late", "draining", "model_not_ready")
 """Why a request is refused at the door: no place in the queue, no hope to be done in time, the process stops, the model is not loaded."""
+REPLACEMENTS = ("crashed", "too_slow", "idle")
+"""When an image worker ended: over a picture, by us because a picture took too long, or between two pictures."""
 
 
 class Metrics:
@@ -43,6 +45,12 @@ class Metrics:
         self._restarts = Counter(
             "paliserve_worker_restarts", "Worker processes that ended and were replaced", ["device"], registry=registry
         )
+
+        self._image_restarts = Counter(
+            "paliserve_image_worker_restarts", "Image workers that ended and were replaced", ["reason"], registry=registry
+        )
+        for reason in REPLACEMENTS:
+            self._image_restarts.labels(reason)
 
     def _of_requests(self, registry: CollectorRegistry) -> None:
         self._requests = Counter("paliserve_requests", "Requests answered", ["task", "model", "code", "transport"], registry=registry)
@@ -185,6 +193,10 @@ class Metrics:
     def worker_restarted(self, device: str) -> None:
         """A worker process ended and was replaced. On any thread."""
         self._restarts.labels(device).inc()
+
+    def image_worker_restarted(self, reason: str) -> None:
+        """An image worker ended and was replaced, for one of ``REPLACEMENTS``. On any thread."""
+        self._image_restarts.labels(reason).inc()
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """What ``/metrics`` answers to the header ``accept``: body and content type. Only OpenMetrics has exemplars."""

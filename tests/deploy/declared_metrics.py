@@ -14,6 +14,7 @@ DECLARED = {
     "paliserve_completion_tokens_total": ("counter", "model"),
     "paliserve_vision_cache_requests_total": ("counter", "model outcome"),
     "paliserve_worker_restarts_total": ("counter", "device"),
+    "paliserve_image_worker_restarts_total": ("counter", "reason"),
     "paliserve_request_duration_seconds": ("histogram", "task code transport"),
     "paliserve_stage_duration_seconds": ("histogram", "model stage"),
     "paliserve_time_to_first_token_seconds": ("histogram", "model"),

@@ -121,7 +121,7 @@ def run(
     device.start()
     try:
         with ThreadPoolExecutor(2) as workers:
-            tasks = Tasks(instance, lambda image: (64, 48), workers, timeout)
+            tasks = Tasks(instance, lambda image: (64, 48), workers, workers, timeout)
 
             async def main() -> TaskResult:
                 return await work(tasks)
