@@ -16,8 +16,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# All that read ``FORMATS``: a worker can open no file, and so import nothing.
-from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageCms,
+    ImageMode,
+    ImagePalette,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from service.errors import ImageTooLarge, InvalidImage
 from service.model.images import ImageLimits, ImageReader, PixelFormat
@@ -33,7 +44,11 @@ FORK = struct.Struct("=i")
 FORKED = struct.Struct("=ii")
 """How the old one ended (a wait status), and the process id of the new one, 0 where there could be none."""
 
-PLUGINS = (BmpImagePlugin, GifImagePlugin, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
+IMPORTED = (
+    *(BmpImagePlugin, GifImagePlugin, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin),
+    *(ImageCms, ImageMode, ImagePalette),
+)
+"""What reads ``FORMATS``, some of which Pillow would import when it first needs it: a worker can open no file."""
 _SET_PARENT_DEATH_SIGNAL, _SET_NO_NEW_PRIVILEGES = 1, 38
 
 
