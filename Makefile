@@ -8,7 +8,7 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -I $(STUBS)=protos/paligemma/v1 -I 
     protos/paligemma/v1/paligemma.proto protos/inference/inference.proto
 LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-.PHONY: demo test check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity evaluate clean
+.PHONY: demo test check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz fuzz-images fuzz-parsers parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -63,6 +63,12 @@ format: .venv/dev
 
 fuzz: .venv/dev ## five minutes of requests made of the OpenAPI document, against `make demo` or whatever listens on 127.0.0.1:8000
 	$(BIN)/schemathesis run http://127.0.0.1:8000/openapi.json --max-time 300 --checks all
+
+fuzz-images: .venv/dev ## 25,000 mutated pictures against the reader, and 2,500 against the image workers too: 2 minutes on 2 cores, 5 at most
+	$(BIN)/python -m tests.fuzz.images
+
+fuzz-parsers: .venv/dev ## a million answers, masks and grammars against second opinions: 3 minutes on 2 cores, 5 at most
+	$(BIN)/python -m tests.fuzz.parsers
 
 image-check: ## the cpu image, really built and run, without a registry: needs root and apt-get install buildah debootstrap iproute2
 	$(PYTHON) docker/check.py

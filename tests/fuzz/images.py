@@ -1,10 +1,12 @@
 """Mutated pictures: each is read whole, or refused in our own words, in bounded time and memory. ``make fuzz-images``."""
 
+import os
 import random
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 
 from service.errors import ImageTooLarge, InvalidImage
@@ -66,11 +68,24 @@ def alike(workers: ImageWorkers, chance: random.Random) -> str:
     return here
 
 
+@contextmanager
+def _quiet_codecs() -> Iterator[None]:
+    """They write to standard error what they think of each file."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def run(seed: int, count: int, seconds: float) -> Sequence[Campaign]:
     """Both campaigns. Errors: AssertionError."""
     directly, through_workers = Campaign(seed, MOST_GROWTH), Campaign(seed + 1, MOST_GROWTH)
     replaced: list[str] = []
-    with warnings.catch_warnings():
+    with _quiet_codecs(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         directly.run(in_this_process, count, seconds)
         workers = ImageWorkers(1, LIMITS, SECONDS, replaced.append)
@@ -85,7 +100,7 @@ def run(seed: int, count: int, seconds: float) -> Sequence[Campaign]:
 
 def main() -> int:
     """Fuzz, and say what was done."""
-    asked = arguments(__doc__, count=25_000, seconds=150)
+    asked = arguments(__doc__, count=25_000, seconds=240)
     directly, through_workers = run(asked.seed, asked.count, asked.seconds)
     print(directly.summary("images"))
     print(through_workers.summary("images, in workers too"))
