@@ -1,3 +1,4 @@
+import importlib
 import io
 import resource
 import struct
@@ -218,9 +219,11 @@ def test_threat_09_large_profiles_are_ignored(reader: ImageReader) -> None:
 # --- sizes, frames ---
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 65_500), (65_500, 1), (2, 3), (3, 1)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 65_535), (65_535, 1), (2, 3), (3, 1)])
 @pytest.mark.parametrize("name", ["PNG", "BMP", "TIFF", "GIF", "JPEG"])
 def test_threat_06_degenerate_sizes(reader: ImageReader, name: str, size: tuple[int, int]) -> None:
+    if name == "JPEG":
+        size = (min(size[0], 65_500), min(size[1], 65_500))
     data = saved(Image.new("L", size, 128), name)
     assert reader.size(data) == size
     pixels = PixelFormat(14).pixels(reader.open(data))
@@ -295,7 +298,17 @@ def test_threat_01_a_pixel_bomb_is_refused_by_its_header(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
 
 
-def test_threat_01_pillow_keeps_its_own_limit() -> None:
+@pytest.mark.parametrize("size", [(2, 32_000_000), (32_000_000, 2), (1, 65_536), (65_536, 1)])
+def test_threat_01_a_narrow_bomb_is_refused(reader: ImageReader, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few pixels, and gigabytes to squeeze it: a row of the square for each of its own."""
+    assert_no_decoder_runs(monkeypatch)
+    for read in (reader.size, reader.open):
+        with pytest.raises(ImageTooLarge, match="at most 65535 on a side"):
+            read(png_header(*size))
+
+
+def test_threat_01_no_library_lifts_the_limit_of_pillow() -> None:
+    importlib.import_module("service.serving")
     for source in (Path(__file__).parents[2] / "service").rglob("*.py"):
         assert "MAX_IMAGE_PIXELS" not in source.read_text(encoding="utf-8"), source
     assert Image.MAX_IMAGE_PIXELS == 1024 * 1024 * 1024 // 4 // 3
@@ -340,6 +353,57 @@ def test_threat_02_formats_pillow_can_write_but_we_do_not_read(reader: ImageRead
         pytest.skip("not written by this build of Pillow")
     refusal(reader, saved(noise(mode, 64, 64), name))
     assert name not in FORMATS
+
+
+MAGIC = {
+    "BLP": b"BLP2",
+    "BUFR": b"BUFR",
+    "CUR": b"\0\0\2\0",
+    "DCX": b"\xb1\x68\xde\x3a",
+    "DDS": b"DDS ",
+    "EPS": b"%!PS-Adobe",
+    "FITS": b"SIMPLE  =",
+    "FLI": bytes(4) + b"\x11\xaf" + bytes(14),
+    "FPX": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+    "FTEX": b"FTEX",
+    "GBR": b"\0\0\0\x1c\0\0\0\2",
+    "GRIB": b"GRIB",
+    "HDF5": b"\x89HDF\r\n\x1a\n",
+    "ICNS": b"icns",
+    "ICO": b"\0\0\1\0",
+    "JPEG2000": b"\0\0\0\x0cjP  \r\n\x87\n",
+    "MCIDAS": b"\0\0\0\0\0\0\0\4",
+    "MPEG": b"\0\0\1\xb3",
+    "PCD": bytes(2048) + b"PCD_",
+    "PIXAR": b"\x80\xe8\0\0",
+    "PPM": b"P6\n1 1\n255\n",
+    "PSD": b"8BPS\0\1",
+    "QOI": b"qoif",
+    "SUN": b"\x59\xa6\x6a\x95",
+    "WAL": bytes(100),
+    "XPM": b"/* XPM */\n",
+    "XVTHUMB": b"P7 332",
+}
+
+
+@pytest.mark.parametrize("name", sorted(MAGIC))
+def test_threat_02_no_other_plugin_is_ever_asked(reader: ImageReader, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object) -> None:
+        raise AssertionError("a plugin that is not on the list was asked")
+
+    Image.init()
+    for other in set(Image.OPEN) - {*FORMATS, "MPO"}:
+        monkeypatch.setitem(Image.OPEN, other, (asked, asked))
+    refusal(reader, MAGIC[name] + bytes(5000))
+
+
+@pytest.mark.parametrize("head", [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"%!PS\n", b"\xc5\xd0\xd3\xc6" + bytes(28), b"\n%!PS\n"])
+def test_threat_03_postscript_is_never_interpreted(reader: ImageReader, head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr("subprocess.Popen", run)
+    refusal(reader, head + b"%%BoundingBox: 0 0 10 10\n%%EndComments\n(/etc/passwd) run\nshowpage\n")
 
 
 def test_threat_02_jpeg_inside_tiff_is_not_read(reader: ImageReader) -> None:
@@ -414,6 +478,22 @@ def test_threat_07_a_truncated_picture_is_refused_whole(reader: ImageReader, nam
 def test_threat_07_bytes_behind_the_picture_do_no_harm(reader: ImageReader, name: str) -> None:
     data = saved(noise("RGB", 50, 40), name)
     assert np.array_equal(np.array(reader.open(data + b"<script>alert(1)</script>")), np.array(reader.open(data)))
+
+
+@pytest.mark.parametrize("first", LOADING_FORMATS)
+@pytest.mark.parametrize("second", LOADING_FORMATS)
+def test_threat_07_a_file_of_two_kinds_is_what_it_begins_as(reader: ImageReader, first: str, second: str) -> None:
+    one, other = saved(noise("RGB", 50, 40), first), saved(noise("RGB", 30, 20), second)
+    assert reader.size(one + other) == (50, 40)
+    assert np.array_equal(np.array(reader.open(one + other)), np.array(reader.open(one)))
+
+
+@pytest.mark.parametrize("name", LOADING_FORMATS)
+def test_threat_07_the_head_of_another_format_is_refused(reader: ImageReader, name: str) -> None:
+    data = saved(noise("RGB", 50, 40), name)
+    for other in LOADING_FORMATS:
+        if other != name:
+            refusal(reader, saved(noise("RGB", 50, 40), other)[:12] + data[12:])
 
 
 def test_threat_07_a_flipped_bit_in_a_png_is_noticed(reader: ImageReader) -> None:
