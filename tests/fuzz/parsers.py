@@ -8,6 +8,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from itertools import chain, groupby
 
 import numpy as np
@@ -45,6 +46,7 @@ def decode(tokens: Sequence[int]) -> str:
     return "".join(text)
 
 
+@cache
 def _spelt(token: int) -> str:
     if 0 <= token - FIRST_CHARACTER < 0x10000:
         return chr(token - FIRST_CHARACTER)
