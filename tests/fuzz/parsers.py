@@ -63,8 +63,8 @@ def tokens_of(chance: random.Random) -> list[int]:
     """What a model may write: whole objects, parts of them, and anything."""
     tokens: list[int] = []
     for _ in range(chance.choice((0, 1, 1, 2, 2, 3, 6))):
-        match chance.randrange(8):
-            case 0 | 1:
+        match chance.randrange(10):
+            case 0 | 1 | 8 | 9:
                 tokens += _marks(chance, FIRST_LOCATION, 1024, 4)
             case 2:
                 tokens += _marks(chance, FIRST_LOCATION, 1024, chance.randrange(7))

@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -87,6 +89,11 @@ def kill(*processes: psutil.Process) -> None:
     for each in processes:
         each.kill()
     until(lambda: all(each.status() == psutil.STATUS_ZOMBIE for each in processes))
+
+
+def is_confined(worker: psutil.Process) -> bool:
+    """The last of what it gives up is gone."""
+    return bool(worker.rlimit(psutil.RLIMIT_AS)[1] != psutil.RLIM_INFINITY)
 
 
 def stop(*processes: psutil.Process) -> None:
@@ -261,12 +268,14 @@ def test_threat_04_a_worker_has_given_up_what_decoding_does_not_need(monkeypatch
     bench = Bench()
     try:
         for worker in bench.processes:
+            until(partial(is_confined, worker))
             held = worker.memory_info().vms
             assert worker.rlimit(psutil.RLIMIT_NOFILE) == worker.rlimit(psutil.RLIMIT_NPROC) == (0, 0)
             assert worker.rlimit(psutil.RLIMIT_CORE) == worker.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
             assert worker.rlimit(psutil.RLIMIT_AS)[1] < held + 1_500_000_000
             with open(f"/proc/{worker.pid}/status", encoding="ascii") as status:
                 assert "NoNewPrivs:\t1" in status.read()
+            assert Path(f"/proc/{worker.pid}/oom_score_adj").read_text() == "1000\n"
             assert not any("torch" in each.path for each in worker.memory_maps())
             assert {"PALISERVE_ADMIN_KEY", "secret"}.isdisjoint(worker.environ())
             assert not worker.open_files()
