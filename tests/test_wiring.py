@@ -28,7 +28,7 @@ def settings(*names: str, room: float | None = None, pinned: tuple[str, ...] = (
     instances = tuple(
         InstanceSettings(name=name, source=source, preload=name in preload, pinned=name in pinned, slots=2, max_tokens=64) for name in names
     )
-    made = Settings(workers=0, instances=instances)
+    made = Settings(workers=0, image_workers=0, instances=instances)
     needed = planned(made)[names[0]].memory
     assert needed
     return made.model_copy(update={"instance_memory_bytes": None if room is None else int(room * needed.needed)})
@@ -165,7 +165,9 @@ def test_a_checkpoint_without_its_weights_is_planned_all_the_same(tmp_path: Path
 
 
 def test_a_checkpoint_that_is_not_here_yet() -> None:
-    made = Settings(workers=0, instances=(InstanceSettings(name="far", source="nobody/nothing", preload=False, resolution=448),))
+    made = Settings(
+        workers=0, image_workers=0, instances=(InstanceSettings(name="far", source="nobody/nothing", preload=False, resolution=448),)
+    )
     assert planning.table(made)[1][4] == "not fetched"
     running = PaliServe(made, Metrics("test"))
     (description,) = running.models()
@@ -179,4 +181,4 @@ def test_a_checkpoint_that_is_not_here_yet() -> None:
 def test_resolutions_that_do_not_fit_or_are_not_known(more: dict[str, object], words: str) -> None:
     fields = {"name": "a", "source": str(DEMO / "checkpoints" / "shapes-224")} | more
     with pytest.raises(OperatorError, match=words):
-        PaliServe(Settings(workers=0, instances=(InstanceSettings.model_validate(fields),)), Metrics("test"))
+        PaliServe(Settings(workers=0, image_workers=0, instances=(InstanceSettings.model_validate(fields),)), Metrics("test"))
