@@ -17,6 +17,9 @@ SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 REFUSED = frozenset({"draining", "model_not_ready"})
 """Codes of refusals that no engine has counted."""
 
+AT_THE_GATE = frozenset({"unauthenticated", "permission_denied", "rate_limited"})
+"""The same, of those that come before it is known what was asked."""
+
 IN_ORDER = ("preprocess", "queue", "vision", "prefill", "decode")
 """The stages of an answer, as they follow one another."""
 
@@ -26,12 +29,14 @@ class Visit:
     """What a transport tells about a request. ``task`` is empty where none was asked.
 
     ``parts`` are the requests that were made in one: where there are some they are counted, each by its own ``seconds``, and not the whole.
+    ``caller`` is the name of a key, empty where none was needed.
     """
 
     task: str = ""
     code: str = "ok"
     answer: Answer | None = None
     seconds: float = 0.0
+    caller: str = ""
     parts: list["Visit"] = field(default_factory=list)
 
 
@@ -66,6 +71,8 @@ class VisitBook:
             self._count(visit, self._tracing.record(_traced(visit, f"part {visit.task}"), sent))
 
     def _count(self, visit: Visit, trace: str) -> None:
+        if visit.code in AT_THE_GATE:
+            self._metrics.request_refused(visit.code)
         if not visit.task:
             return
         answer = visit.answer
@@ -84,6 +91,8 @@ class VisitBook:
     def _told(self, visit: Visit) -> dict[str, Any]:
         """What logs as JSON hold of it, besides the line: nothing that a caller wrote."""
         told: dict[str, Any] = {"transport": self._transport, "code": visit.code, "seconds": round(visit.seconds, 6)}
+        if visit.caller:
+            told["caller"] = visit.caller
         if visit.task:
             told["task"] = visit.task
         if visit.parts:

@@ -8,15 +8,19 @@ from typing import Any, cast
 import httpx
 from fastapi import FastAPI
 
+from service.access.gate import Gate
+from service.access.keys import Key, Role, digest
 from service.errors import ImageUrlForbidden, ModelNotFound, PaliServeError
 from service.instances.description import ModelDescription
 from service.observability.metrics import Metrics
 from service.tasks.asks import Options
+from service.tasks.callers import admission
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Answer, Box, Detection, ImageSize, MaskFormat, RleMask, Segment, TaskResult, Timings, Usage
 from service.tasks.streaming import Progress
 from service.tasks.tasks import Tasks
 from service.transports.rest.application import create_application
+from service.transports.rest.guard import Access, Offered
 from tests.fakes import shelf
 
 IMAGE = b"\x89PNG and the rest of it"
@@ -101,6 +105,12 @@ class FakeTasks:
         return await self._reply("generate", image, options, prompt, *([] if mask_format is MaskFormat.RLE else [mask_format]))
 
     async def _reply(self, task: str, *arguments: Any) -> TaskResult:
+        options: Options = arguments[1]
+        # As the tasks do.
+        with admission.get().request(1 + len(options.further)):
+            return await self._admitted(task, *arguments)
+
+    async def _admitted(self, task: str, *arguments: Any) -> TaskResult:
         options: Options = arguments[1]
         self.calls.append((task, *arguments))
         if options.listener is not None:
@@ -193,7 +203,11 @@ class Rest:
     def __init__(self) -> None:
         self.service = FakeService()
         self.metrics = Metrics("0")
-        self.application: FastAPI = create_application(self.service, self.metrics, MAX_IMAGE_BYTES, ADMIN_KEY)
+        self.serve(Access(Gate(lambda: (Key("admin_key", digest(ADMIN_KEY), Role.ADMIN),))))
+
+    def serve(self, access: Access, offered: Offered | None = None) -> None:
+        """Stand behind another door."""
+        self.application: FastAPI = create_application(self.service, self.metrics, MAX_IMAGE_BYTES, access, offered=offered)
 
     @property
     def fake(self) -> FakeTasks:
