@@ -41,6 +41,9 @@ MESSAGE_OVERHEAD = 1_000_000
 HANDSHAKE_SECONDS = 10.0
 """That a client may take to agree on TLS."""
 
+GOODBYE_SECONDS = 5.0
+"""That a client may take to answer when TLS ends; those who are idle never do, and the process could not stop."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -63,7 +66,7 @@ class HttpServer(uvicorn.Server):
             event_loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's own, with a limit on the time of handshakes."""
+        """As uvicorn's own, with limits on the time that TLS takes to begin and to end."""
         await super().startup(sockets=[])
         config, event_loop = self.config, asyncio.get_running_loop()
 
@@ -71,9 +74,11 @@ class HttpServer(uvicorn.Server):
             protocol: Any = config.http_protocol_class
             return cast("asyncio.Protocol", protocol(config=config, server_state=self.server_state, app_state=self.lifespan.state))
 
-        limit = HANDSHAKE_SECONDS if config.ssl else None
+        hello, goodbye = (HANDSHAKE_SECONDS, GOODBYE_SECONDS) if config.ssl else (None, None)
         for each in sockets or []:
-            listening = event_loop.create_server(accept, sock=each, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=limit)
+            listening = event_loop.create_server(
+                accept, sock=each, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=hello, ssl_shutdown_timeout=goodbye
+            )
             self.servers.append(await listening)
 
     async def on_tick(self, counter: int) -> bool:

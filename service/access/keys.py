@@ -59,7 +59,7 @@ class Key:
 
 def digest(sent: str) -> bytes:
     """What is kept of a key."""
-    return hashlib.sha256(sent.encode()).digest()
+    return hashlib.sha256(sent.encode(errors="surrogatepass")).digest()
 
 
 def new_key() -> str:

@@ -9,7 +9,7 @@ import httpx
 from fastapi import FastAPI
 
 from service.access.gate import Gate
-from service.access.keys import Key, Role, digest
+from service.access.keys import Key, Limits, Role, digest
 from service.errors import ImageUrlForbidden, ModelNotFound, PaliServeError
 from service.instances.description import ModelDescription
 from service.observability.metrics import Metrics
@@ -27,6 +27,13 @@ IMAGE = b"\x89PNG and the rest of it"
 IMAGE_TEXT = base64.b64encode(IMAGE).decode()
 MAX_IMAGE_BYTES = 3000
 ADMIN_KEY = "the admin key"
+KEYS = (
+    Key("user", digest("user's")),
+    Key("admin", digest("admin's"), Role.ADMIN),
+    Key("slow", digest("slow's"), limits=Limits(requests_per_minute=3, images_per_minute=4, concurrent=2)),
+)
+"""Sent as the name and 's."""
+
 BOX = {"x_min": 1.0, "y_min": 2.0, "x_max": 30.0, "y_max": 40.0}
 OWN_FIELDS: dict[str, dict[str, Any]] = {
     "caption": {},
@@ -168,10 +175,12 @@ class FakeService:
         return self.models()[0]
 
     async def load(self, name: str) -> ModelDescription:
+        self.model(name)
         self.state = "warm"
         return self.model(name)
 
     async def unload(self, name: str) -> ModelDescription:
+        self.model(name)
         self.state = "cold"
         return self.model(name)
 
