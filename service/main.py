@@ -90,12 +90,15 @@ def _serve(asked: argparse.Namespace) -> int:
     if asked.print_config:
         print(print_config(settings))
         return 0
-    # The model libraries take seconds to import; only the commands that need them pay.
+    logs.configure(settings.log_format, settings.log_level)
+    # The model libraries take seconds to import; only the commands that need them pay, and nobody does to learn that he may not listen.
+    from service.listening import Doors  # noqa: PLC0415
+
+    doors = Doors(settings)
     from service.serving import event_loop, serve  # noqa: PLC0415
 
-    logs.configure(settings.log_format, settings.log_level)
     with asyncio.Runner(loop_factory=event_loop()) as runner:
-        return runner.run(serve(settings))
+        return runner.run(serve(settings, doors))
 
 
 def _ask(asked: argparse.Namespace) -> int:

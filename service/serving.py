@@ -97,9 +97,8 @@ class HttpServer(uvicorn.Server):
             self._grpc_server.tell(serving=False)
 
 
-async def serve(settings: Settings) -> int:
+async def serve(settings: Settings, doors: Doors) -> int:
     """Serve until told to stop; returns the exit status. Errors: ServingError, CheckpointError."""
-    doors = Doors(settings)
     # Bound first: a port in use should not cost the time to load a model.
     listener = bind(settings.host, settings.port, "--port")
     admin = bind(settings.admin_host or settings.host, settings.admin_port, "admin_port") if settings.admin_port else None
