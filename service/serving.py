@@ -97,8 +97,9 @@ class HttpServer(uvicorn.Server):
             self._grpc_server.tell(serving=False)
 
 
-async def serve(settings: Settings, doors: Doors) -> int:
-    """Serve until told to stop; returns the exit status. Errors: ServingError, CheckpointError."""
+async def serve(settings: Settings, doors: Doors | None = None) -> int:
+    """Serve until told to stop; returns the exit status. ``doors``: those of the settings. Errors: ServingError, CheckpointError."""
+    doors = doors or Doors(settings)
     # Bound first: a port in use should not cost the time to load a model.
     listener = bind(settings.host, settings.port, "--port")
     admin = bind(settings.admin_host or settings.host, settings.admin_port, "admin_port") if settings.admin_port else None

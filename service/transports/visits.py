@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class VisitBook:
         self._transport = transport
         self._metrics = metrics
         self._tracing = tracing
+        self._turned_away: dict[tuple[str, str], tuple[int, float]] = {}
 
     def close(self, visit: Visit, what: str, outcome: str, sent: Mapping[str, str], level: int = logging.INFO) -> None:
         """Write the line, count, and record the trace.
@@ -64,6 +66,21 @@ class VisitBook:
         logger.log(level, "%s %s %s %.1f ms%s", what, outcome, visit.code, 1000 * visit.seconds, said, extra={"fields": fields})
         for each in visit.parts or [visit]:
             self._count(each, trace)
+
+    def turn_away(self, visit: Visit) -> None:
+        """Count one that was refused before it was read. There are many of them, or none: one line a second tells of all of a kind."""
+        self._count(visit, "")
+        kind, now = (visit.code, visit.caller), time.monotonic()
+        count, next_line = self._turned_away.get(kind, (0, 0.0))
+        count += 1
+        if now >= next_line:
+            fields = {"transport": self._transport, "turned_away": count, "code": visit.code} | (
+                {"caller": visit.caller} if visit.caller else {}
+            )
+            of = f" of {visit.caller}" if visit.caller else ""
+            logger.info("turned away %d requests%s: %s", count, of, visit.code, extra={"fields": fields})
+            count, next_line = 0, now + 1.0
+        self._turned_away[kind] = count, next_line
 
     def close_part(self, visit: Visit, sent: Mapping[str, str]) -> None:
         """Count and trace without a line of its own: a part of something that goes on."""

@@ -18,7 +18,7 @@ from service.errors import MalformedBody, PaliServeError
 from service.observability.logs import request_id
 from service.tasks.callers import working_for
 from service.transports.grpc.statuses import failure_of
-from service.transports.visits import Visit, VisitBook, identity
+from service.transports.visits import AT_THE_GATE, Visit, VisitBook, identity
 
 logger = logging.getLogger(__name__)
 
@@ -116,11 +116,17 @@ class _Call:
                     logger.exception("unforeseen")
             finally:
                 visit.seconds = time.monotonic() - began
-                level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in PROBES else logging.INFO
-                self._book.close(visit, self._method, status.name, self._sent, level)
+                self._close(visit, status)
             return await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
 
         return call
+
+    def _close(self, visit: Visit, status: grpc.StatusCode) -> None:
+        if visit.code in AT_THE_GATE and not visit.task:
+            self._book.turn_away(visit)
+            return
+        level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in PROBES else logging.INFO
+        self._book.close(visit, self._method, status.name, self._sent, level)
 
 
 def _refuse(error: PaliServeError) -> Admission:

@@ -16,6 +16,7 @@ from service.transports.rest import problems
 from service.transports.rest.batch import batch_routes
 from service.transports.rest.browsers import Browsers
 from service.transports.rest.chat import chat_routes
+from service.transports.rest.door import Door
 from service.transports.rest.guard import Access, Guard, Offered
 from service.transports.rest.health import health_routes, metrics_routes
 from service.transports.rest.inference import inference_routes
@@ -63,7 +64,7 @@ def create_application(
     if documented:
         application.get("/", include_in_schema=False)(_start)
     _handle_errors(application)
-    _surround(application, access, VisitBook("rest", metrics, tracing or PassedOn()))
+    _surround(application, access, service, VisitBook("rest", metrics, tracing or PassedOn()))
     # FastAPI's way to replace the document.
     application.openapi = lambda: describe(application)  # type: ignore[method-assign]
     return application
@@ -83,16 +84,18 @@ async def _start() -> RedirectResponse:
     return RedirectResponse("/docs")
 
 
-def _surround(application: FastAPI, access: Access, book: VisitBook) -> None:
+def _surround(application: FastAPI, access: Access, service: Service, book: VisitBook) -> None:
     """What stands around the routes, the innermost first."""
-    application.add_middleware(Guard, gate=access.gate)
+    application.add_middleware(Visits, book=book)
+    # There is as much room for a caller as for others: who it is must be known before.
+    application.add_middleware(Door, service=service, book=book)
+    application.add_middleware(Guard, gate=access.gate, book=book)
     if access.cors_origins:
-        # A browser asks for leave before it sends a key: outside of the guard.
+        # A browser asks for leave before it sends a key, and pages read refusals too: outside of the guard.
         application.add_middleware(
             CORSMiddleware, allow_origins=access.cors_origins, allow_methods="*", allow_headers="*", expose_headers=EXPOSED
         )
-    application.add_middleware(Browsers, hosts=access.allowed_hosts, origins=access.cors_origins)
-    application.add_middleware(Visits, book=book)
+    application.add_middleware(Browsers, hosts=access.allowed_hosts, origins=access.cors_origins, book=book)
     # Outermost: its waiting is no part of a visit's time.
     application.add_middleware(Lingering)
 

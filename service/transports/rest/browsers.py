@@ -7,8 +7,11 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import PaliServeError, PermissionDenied
-from service.transports.rest.guard import PROBES, refuse
+from service.transports.rest import problems
+from service.transports.rest.guard import PROBES
 from service.transports.rest.refusals import MisdirectedRequest
+from service.transports.rest.visits import refuse
+from service.transports.visits import Visit, VisitBook
 
 ANY = "*"
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -25,8 +28,9 @@ class Browsers:
     browser asks for leave only before what no form could send.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None, origins: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None, origins: Sequence[str], book: VisitBook) -> None:
         self._app = app
+        self._book = book
         self._hosts = None if hosts is None or ANY in hosts else [_parts(each) for each in hosts]
         self._origins = frozenset(each.lower() for each in origins)
 
@@ -37,6 +41,7 @@ class Browsers:
             await self._app(scope, receive, send)
         else:
             await refuse(error, scope, receive, send)
+            self._book.turn_away(Visit(code=problems.TABLE[type(error)].code))
 
     def _refusal(self, scope: Scope, headers: Headers) -> PaliServeError | None:
         # The kubelet asks its probes under the pod's address.

@@ -11,6 +11,8 @@ from service.access.gate import Caller, Gate
 from service.errors import PaliServeError
 from service.tasks.callers import working_for
 from service.transports.rest import problems
+from service.transports.rest.visits import refuse
+from service.transports.visits import Visit, VisitBook
 
 PROBES = frozenset({"/livez", "/readyz", "/startupz", "/v2/health/live", "/v2/health/ready"})
 OPEN = PROBES | {"/", "/docs", "/openapi.json", "/metrics"}
@@ -41,23 +43,25 @@ class Guard:
     It asks before anything of the body is read. Of the path it takes what the routes take, never a URL with the caller's ``Host`` in it.
     """
 
-    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+    def __init__(self, app: ASGIApp, gate: Gate, book: VisitBook) -> None:
         self._app = app
         self._gate = gate
+        self._book = book
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in OPEN):
             await self._app(scope, receive, send)
             return
+        who = Caller()
         try:
             who = self._gate.identify(Headers(scope=scope).get("authorization"))
-            scope["state"]["visit"].caller = who.name
             admitted = self._gate.admit(who)
         except PaliServeError as error:
             await refuse(error, scope, receive, send)
+            self._book.turn_away(Visit(code=problems.TABLE[type(error)].code, caller=who.name))
             return
-        scope["state"]["caller"] = who
+        scope.setdefault("state", {})["caller"] = who
         with admitted, working_for(who.name, admitted):
             await self._app(scope, receive, send)
 
@@ -70,9 +74,3 @@ def administrators(gate: Gate) -> Callable[[Request], None]:
         gate.administrator(who)
 
     return check
-
-
-async def refuse(error: PaliServeError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with an error, outside of the application's own handlers."""
-    scope["state"]["visit"].code = problems.TABLE[type(error)].code
-    await problems.of_error(error, scope["path"])(scope, receive, send)

@@ -115,11 +115,12 @@ def test_a_key_opens_everything(keyed: Grpc, monkeypatch: pytest.MonkeyPatch) ->
     inference: Any = inference_pb2_grpc.GRPCInferenceServiceStub(keyed.channel)  # type: ignore[no-untyped-call]
     assert inference.ServerReady(oip.ServerReadyRequest()).ready
     assert inference.ServerMetadata(oip.ServerMetadataRequest(), metadata=bearer("user")).name
-    reflected = reflection_pb2_grpc.ServerReflectionStub(keyed.channel)
+    reflected: Any = reflection_pb2_grpc.ServerReflectionStub(keyed.channel)
     asked = reflection_pb2.ServerReflectionRequest(list_services="")
     (listed,) = reflected.ServerReflectionInfo(iter([asked]), metadata=bearer("user"))
     assert len(listed.list_services_response.service) == 4
-    assert health_pb2_grpc.HealthStub(keyed.channel).Check(health_pb2.HealthCheckRequest()).status
+    health: Any = health_pb2_grpc.HealthStub(keyed.channel)
+    assert health.Check(health_pb2.HealthCheckRequest()).status
 
 
 def test_a_quota_is_told_with_the_time_to_wait(keyed: Grpc) -> None:
