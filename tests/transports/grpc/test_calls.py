@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from service.access.gate import Caller, Gate
 from service.errors import InvalidImage
 from service.observability.tracing import PassedOn
 from service.transports.grpc import calls
@@ -107,7 +108,7 @@ def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch, se
 
     async def followed() -> None:
         book = VisitBook("grpc", server.metrics, PassedOn())
-        around: Any = calls._Call(book, "/a/B", {}).around(calls._streamed(answers), str)
+        around: Any = calls._Call(book, "a/B", {}, lambda: Gate().admit(Caller())).around(calls._streamed(answers), str)
         with pytest.raises(asyncio.CancelledError):
             await around("", UnreadContext())
 
