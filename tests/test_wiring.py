@@ -142,6 +142,16 @@ def test_the_table_of_the_plan() -> None:
     assert rows[-1][-2].startswith("up to")
 
 
+@pytest.mark.parametrize(("asked", "machine", "count"), [(None, 2, 2), (None, 64, 4), (6, 2, 6), (0, 2, 0)])
+def test_as_many_image_workers_as_cores_or_as_asked_for(
+    monkeypatch: pytest.MonkeyPatch, asked: int | None, machine: int, count: int
+) -> None:
+    monkeypatch.setattr(planning, "cores", lambda: machine)
+    made = settings("a").model_copy(update={"image_workers": asked})
+    assert planning.image_workers(made) == count
+    assert planning.table(made)[-1][3] == (f"{count} processes" if count else "")
+
+
 @pytest.mark.parametrize("bound", [False, True])
 def test_the_most_slots_that_fit_are_chosen(monkeypatch: pytest.MonkeyPatch, bound: bool) -> None:
     made = settings("a", "b")
