@@ -6,9 +6,10 @@ STUBS := service/transports/grpc/generated
 PROMETHEUS_RULE := deploy/components/monitoring/prometheus-rule.yaml
 PROTOC := $(BIN)/python -m grpc_tools.protoc -I $(STUBS)=protos/paligemma/v1 -I $(STUBS)=protos/inference \
     protos/paligemma/v1/paligemma.proto protos/inference/inference.proto
+FUZZ_SECONDS ?= 300
 LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-.PHONY: demo test check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity evaluate clean
+.PHONY: demo test check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz-rest fuzz-grpc amplification parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -61,8 +62,14 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: .venv/dev ## five minutes of requests made of the OpenAPI document, against `make demo` or whatever listens on 127.0.0.1:8000
-	$(BIN)/schemathesis run http://127.0.0.1:8000/openapi.json --max-time 300 --checks all
+fuzz-rest: .venv/dev ## five minutes of requests made of the OpenAPI document, good and bad ones, with all of schemathesis' checks
+	$(BIN)/python -m tests.rest_fuzz --seconds $(FUZZ_SECONDS)
+
+fuzz-grpc: .venv/dev ## five minutes of random and spoilt messages for every method of gRPC
+	$(BIN)/python -m tests.grpc_fuzz --seconds $(FUZZ_SECONDS)
+
+amplification: .venv/dev ## what each of some sixty hostile requests costs the server in memory and time, the worst last
+	$(BIN)/python -m tests.amplification
 
 image-check: ## the cpu image, really built and run, without a registry: needs root and apt-get install buildah debootstrap iproute2
 	$(PYTHON) docker/check.py

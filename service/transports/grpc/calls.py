@@ -99,7 +99,11 @@ class _Call:
                 visit.seconds = time.monotonic() - began
                 level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in PROBES else logging.INFO
                 self._book.close(visit, self._method, status.name, self._sent, level)
-            return await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
+            try:
+                return await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
+            except grpc.aio.InternalError:
+                # The client left meanwhile.
+                raise asyncio.CancelledError from None
 
         return call
 
