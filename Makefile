@@ -46,14 +46,17 @@ generated: .venv/dev ## what is generated must be what the code and the protocol
 	$(PROTOC) --python_out=build/stubs --pyi_out=build/stubs --grpc_python_out=build/stubs
 	diff -r --exclude=__init__.py --exclude=__pycache__ build/stubs/$(STUBS) $(STUBS)
 	$(BIN)/python -m tests.deploy.prometheus_rule | diff - $(PROMETHEUS_RULE)
+	$(BIN)/python -m tests.security_table | diff - SECURITY.md
 
 dockerfile: .venv/dev
 	$(BIN)/hadolint docker/Dockerfile
 
 generate: .venv/dev ## write what is generated
+	mkdir -p build
 	$(BIN)/python -m service.transports.rest.openapi > $(OPENAPI)
 	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=.
 	$(BIN)/python -m tests.deploy.prometheus_rule > $(PROMETHEUS_RULE)
+	$(BIN)/python -m tests.security_table > build/SECURITY.md && mv build/SECURITY.md SECURITY.md
 
 manifests: .venv/dev ## render deploy/ in every combination with kubectl, and check each object against its schema and against the service
 	CI=1 $(BIN)/python -m pytest -q $(addprefix tests/deploy/test_,schemas.py pods.py references.py settings_files.py scaling_and_metrics.py)

@@ -120,8 +120,8 @@ def measured(server: Server, told: Callable[[str], None] = lambda name: None) ->
     mean = sum(meter.measure("honest", honest).server_seconds for _ in range(HONEST_REQUESTS)) / HONEST_REQUESTS
     costs = []
     for name, request in hostile.requests().items():
-        told(name)
         costs.append(meter.measure(name, request))
+        told(name)
     hostile.close()
     return mean, costs
 

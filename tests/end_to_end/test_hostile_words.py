@@ -80,7 +80,7 @@ ELSEWHERE = ("trust_remote_code", "code_revision", "tokenizer", "processor", "hf
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_threat_39_40_42_templates_grammars_and_settings_of_callers_are_refused(server: Server, sample: bytes, name: str) -> None:
+def test_threat_39_and_40_and_42_templates_grammars_and_settings_of_callers_are_refused(server: Server, sample: bytes, name: str) -> None:
     parts = [{"type": "text", "text": "ocr"}, {"type": "image_url", "image_url": {"url": encoded(sample)}}]
     body = {"messages": [{"role": "user", "content": parts}], name: UNKNOWN[name]}
     refused = server.client.post("/v1/chat/completions", json=body)
