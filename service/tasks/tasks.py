@@ -125,7 +125,7 @@ class Tasks:
         """``times``: when it began, and when it must be done."""
         ask, prefix, (started, deadline) = asked.ask, asked.prefix, times
         options, max_tokens = ask.options, token_budget(ask, instance)
-        with instance.engine.reserve(deadline) as place:
+        with instance.engine.reserve(deadline, caller.get()) as place:
             began = time.monotonic()
             tokens, grammar = await self._encoded(instance, prefix, ask)
             async with AsyncExitStack() as held:
