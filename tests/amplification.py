@@ -1,12 +1,12 @@
-"""What a hostile request costs the server, beside what it costs its sender and what an honest request costs: ``python -m tests.amplification``.
+"""What a hostile request costs the server, beside what it costs its sender and what honest ones cost: ``python -m tests.amplification``.
 
 Envoy's rule: no request may cost a hundred times the memory that it was configured to take, or a hundred times its sender's processor time.
-A request that asks for inference costs more than its sender spends by design: twelve kilobytes are sent in half a millisecond and answered in
-twenty. So the time is held against that of honest requests: what each one asked for may cost a hundred of them at most.
+A request that asks for inference costs more than its sender spends by design: twelve kilobytes are sent in half a millisecond and answered
+in twenty. So the time is held against that of honest requests: what each one asked for may cost a hundred of them at most.
 
-Memory is the rise of the server's highest resident memory, over all its processes, above what it held before. What it was configured to take
-of a request: the largest body three times over (as it came, read, decoded), and for each core one picture with ``max_image_pixels`` twice over
-(as it is decoded, and turned or made smaller) at four bytes a pixel.
+Memory is the rise of the server's highest resident memory, over all its processes, above what it held before. What it was configured to
+take of a request: the largest body three times over (as it came, read, decoded), and for each core one picture with ``max_image_pixels``
+twice over (as it is decoded, and turned or made smaller) at four bytes a pixel.
 """
 
 import json
@@ -129,15 +129,15 @@ def measured(server: Server, told: Callable[[str], None] = lambda name: None) ->
 def table(honest: float, costs: list[Cost]) -> str:
     """The worst last."""
     lines = [
-        f"an honest request: {1000 * honest:.0f} ms of the server's processors; configured memory of a request: {CONFIGURED_BYTES / 1e6:.0f} MB",
-        "| request | sent kB | memory MB | of configured | server ms | of honest requests | of its sender |",
+        f"an honest request: {1000 * honest:.0f} ms of the server's processors; a request may take {CONFIGURED_BYTES / 1e6:.0f} MB",
+        "| request | sent kB | memory MB | of what it may | server ms | of honest requests | of its sender |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for each in sorted(costs, key=lambda cost: max(cost.memory_ratio * MOST, cost.time_ratio(honest))):
-        lines.append(
-            f"| {each.name} | {each.sent_bytes / 1e3:.1f} | {each.memory_bytes / 1e6:.0f} | {each.memory_ratio:.2f} × | "
-            f"{1000 * each.server_seconds:.0f} | {each.time_ratio(honest):.1f} × | {each.server_seconds / max(each.sender_seconds, 1e-4):.0f} × |"
-        )
+        memory = f"{each.memory_bytes / 1e6:.0f} | {each.memory_ratio:.2f} ×"
+        sender = each.server_seconds / max(each.sender_seconds, 1e-3)
+        seconds = f"{1000 * each.server_seconds:.0f} | {each.time_ratio(honest):.1f} × | {sender:.0f} ×"
+        lines += [f"| {each.name} | {each.sent_bytes / 1e3:.1f} | {memory} | {seconds} |"]
     return "\n".join(lines)
 
 

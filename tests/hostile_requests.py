@@ -171,7 +171,10 @@ class Hostile:
             named.parameters[str(number)].bool_param = True
         raw = inference_pb2.ModelInferRequest(model_name="shapes-224", raw_input_contents=[b""] * 2_000_000)
         shapes = inference_pb2.ModelInferRequest(model_name="shapes-224", inputs=[prompt])
-        return {f"gRPC: {name}": self._call(f"/{tasks}/Read", pb.ReadRequest(image=files[name], max_tokens=12).SerializeToString()) for name in files} | {
+        return {
+            f"gRPC: {name}": self._call(f"/{tasks}/Read", pb.ReadRequest(image=files[name], max_tokens=12).SerializeToString())
+            for name in files
+        } | {
             "gRPC: names": self._call(f"/{tasks}/Detect", pb.DetectRequest(image=SAMPLE, objects=[""] * 5_000_000).SerializeToString()),
             "gRPC: unknown fields": self._call(f"/{tasks}/Read", read + b"\xf8\x07\x01" * 5_000_000),
             "gRPC: nested groups": self._call(f"/{tasks}/Read", b"\xfb\x07" * 5_000_000),

@@ -31,9 +31,9 @@ def written(document: str) -> str:
     """The same with the tests that are there. A row without any keeps what stands in their place: why there are none."""
     tests, lines = threat_tests(), []
     for line in document.splitlines():
-        if (row := ROW.match(line)) and int(row[1]) in tests:
-            line = f"| {row[1]} | {row[2]} | {row[3]} | {'<br>'.join(f'`{each}`' for each in tests[int(row[1])])} |"
-        lines.append(line)
+        row = ROW.match(line)
+        named = "<br>".join(f"`{each}`" for each in tests.get(int(row[1]), [])) if row else ""
+        lines.append(f"| {row[1]} | {row[2]} | {row[3]} | {named} |" if row and named else line)
     return "\n".join(lines)
 
 

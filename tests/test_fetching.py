@@ -199,8 +199,8 @@ def test_threat_17_a_server_that_says_nothing_is_given_up() -> None:
 
 @pytest.mark.parametrize(
     "host",
-    """127.0.0.1 127.1 127.0.1 0 0.0.0.0 2130706433 017700000001 0177.0.0.1 0x7f.1 0x7f000001 127.0.0.1. 127.000.000.001 localhost localhost.
-    LOCALHOST [::1] [::] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::ffff:7f00:1] [::127.0.0.1] [64:ff9b::7f00:1] [64:ff9b:1::127.0.0.1]
+    """127.0.0.1 127.1 127.0.1 0 0.0.0.0 2130706433 017700000001 0177.0.0.1 0x7f.1 0x7f000001 127.0.0.1. 127.000.000.001 localhost
+    localhost. LOCALHOST [::1] [::] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::ffff:7f00:1] [::127.0.0.1] [64:ff9b::7f00:1] [64:ff9b:1::127.0.0.1]
     [2002:7f00:1::] [::1%25lo] [::1%lo] 127.0.0.1%00 127%2e1 ⑫7.0.0.1 ｌocalhost""".split(),
 )
 def test_threat_13_no_spelling_reaches_this_machine_unless_allowed(host: str) -> None:
@@ -350,8 +350,8 @@ TWICE_READ = r"""
 https://images.example.org\@evil.example/ https://images.example.org@evil.example/ https://evil.example\@images.example.org/
 https://evil.example#@images.example.org/ https://evil.example?@images.example.org/ https://evil.example/@images.example.org/
 https://evil.example%2f@images.example.org/ https://images.example.org%2eevil.example/ https://images.example.org%00.evil.example/
-https://images.example.org:443@evil.example/ https://images.example.org:80:443/ https://images.example.org:443:evil/ https:images.example.org/
-https:/images.example.org/ https:///images.example.org/ https:////images.example.org/ https:\\images.example.org/ //images.example.org/
+https://images.example.org:443@evil.example/ https://images.example.org:80:443/ https://images.example.org:443:evil/
+https:images.example.org/ https:/images.example.org/ https:///images.example.org/ https:////images.example.org/ https:\\images.example.org/ //images.example.org/
 https://[images.example.org]/ https://[::1]images.example.org/ https://images.example.org[::1]/ https://images.example.org;evil.example/
 https://images.example.org,evil.example/ https://images.example.org&evil.example/ https://images。example。org/ https://ⓘmages.example.org/
 https://xn--mages-xva.example.org/ https://images.example.org../ https://.images.example.org/ https://images..example.org/ HTTPS://images.example.org/
@@ -360,7 +360,9 @@ view-source:https://images.example.org/ jar:https://images.example.org!/ https:/
 """.split()
 
 
-@pytest.mark.parametrize("url", [*TWICE_READ, "https://images.exam\tple.org/", "https://evil.example\r\n.images.example.org/", " https://evil.example"])
+@pytest.mark.parametrize(
+    "url", [*TWICE_READ, "https://images.exam\tple.org/", "https://evil.example\r\n.images.example.org/", " https://evil.example"]
+)
 def test_threat_14_what_readers_of_urls_disagree_about_never_leads_elsewhere(url: str) -> None:
     network = RecordingNetwork()
     with pytest.raises((ImageUrlFailed, ImageUrlForbidden)):
@@ -368,7 +370,9 @@ def test_threat_14_what_readers_of_urls_disagree_about_never_leads_elsewhere(url
     assert set(network.connections) <= {("images.example.org", 443)}
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://a/b", "gopher://a/", "data:image/png;base64,AA", "/etc/passwd", "C:\\x", "javascript:1"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "ftp://a/b", "gopher://a/", "data:image/png;base64,AA", "/etc/passwd", "C:\\x", "javascript:1"]
+)
 def test_threat_19_only_https_is_fetched(url: str) -> None:
     network = RecordingNetwork()
     with pytest.raises((ImageUrlFailed, ImageUrlForbidden)):
@@ -395,7 +399,14 @@ def test_threat_20_what_is_inside_cannot_be_told_apart_from_outside() -> None:
 
     async def told(fetcher: ImageFetcher, url: str) -> bytes:
         anywhere = tuple(f"*:{port}" for port in (site.port, 1, 80))
-        urls = [url, "http://127.0.0.1:1/", "http://localhost:1/", f"http://localhost:{site.port}/", "http://no-such-name.invalid/", "http://10.0.0.1/"]
+        urls = [
+            url,
+            "http://127.0.0.1:1/",
+            "http://localhost:1/",
+            f"http://localhost:{site.port}/",
+            "http://no-such-name.invalid/",
+            "http://10.0.0.1/",
+        ]
         words = {await asyncio.to_thread(refusal, each, anywhere) for each in urls}
         words.add(await asyncio.to_thread(refusal, "http://no-such-name.invalid/", ("images.example.org",)))
         assert len(words) == 1

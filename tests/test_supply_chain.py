@@ -54,7 +54,9 @@ def closure(name: str, extras: frozenset[str]) -> set[str]:
     return seen[name, extras]
 
 
-RUNTIME = sorted({*needed([*PROJECT["dependencies"], *(each for extra in SERVED_WITH for each in PROJECT["optional-dependencies"][extra])])})
+RUNTIME = sorted(
+    {*needed([*PROJECT["dependencies"], *(each for extra in SERVED_WITH for each in PROJECT["optional-dependencies"][extra])])}
+)
 CONSTRAINTS = pinned(ROOT / "constraints.txt")
 LOCK = ROOT / "docker" / "requirements.lock"
 
@@ -95,8 +97,23 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 
 
 FILES = [path for path in sorted((ROOT / "service").rglob("*.py")) if "_pb2" not in path.name and "demo" not in path.parts]
-FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml", "subprocess", "runpy", "code", "jinja2"}
-FORBIDDEN_CALLS = re.compile(r"(torch\.load|eval|exec|compile|__import__|os\.(system|popen|exec\w*|spawn\w*)|importlib\.import_module|np\.load|numpy\.load)")
+FORBIDDEN_MODULES = {
+    "pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "marshal",
+    "yaml",
+    "subprocess",
+    "runpy",
+    "code",
+    "jinja2",
+}
+FORBIDDEN_CALLS = re.compile(
+    r"(torch\.load|eval|exec|compile|__import__|os\.(system|popen|exec\w*|spawn\w*)|importlib\.import_module|np\.load|numpy\.load)"
+)
 JSON_FORMAT = "google.protobuf.json_format"
 
 

@@ -1,4 +1,4 @@
-"""The files that hold a checkpoint's weights: which they are, and whether they hold what its config promises, before any memory is taken."""
+"""The files that hold a checkpoint's weights: which they are, and whether they hold what its config promises, before memory is taken."""
 
 import json
 import re

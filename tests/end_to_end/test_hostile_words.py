@@ -95,7 +95,9 @@ def test_threat_42_a_field_that_no_task_has_is_refused(server: Server, sample: b
     assert (refused.status_code, [each["field"] for each in refused.json()["errors"]]) == (422, [name])
     formed = server.client.post("/v1/generate", files={"image": sample}, data={"prompt": "ocr", name: "a"})
     assert formed.status_code == 422
-    tensors = [{"name": each, "datatype": "BYTES", "shape": [1], "data": [data]} for each, data in (("image", encoded(sample)), ("prompt", "ocr"))]
+    tensors = [
+        {"name": each, "datatype": "BYTES", "shape": [1], "data": [data]} for each, data in (("image", encoded(sample)), ("prompt", "ocr"))
+    ]
     infer = {"inputs": tensors, "parameters": {name: "a"}}
     assert server.client.post("/v2/models/shapes-224/infer", json=infer).status_code == 422
     batch = {"image": encoded(sample), "requests": [{"task": "read", name: value}]}

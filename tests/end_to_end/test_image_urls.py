@@ -79,12 +79,23 @@ def test_threat_18_a_url_in_words_is_never_fetched(fetching: Server, site: str, 
     assert len(asked_for) == before
 
 
-LOCAL = ["file:///etc/passwd", "FILE:///etc/passwd", "file://localhost/etc/passwd", "/etc/passwd", "../../etc/passwd", "ftp://127.0.0.1/x", "s3://a/b"]
+LOCAL = [
+    "file:///etc/passwd",
+    "FILE:///etc/passwd",
+    "file://localhost/etc/passwd",
+    "/etc/passwd",
+    "../../etc/passwd",
+    "ftp://127.0.0.1/x",
+    "s3://a/b",
+]
 
 
 @pytest.mark.parametrize("address", LOCAL)
 def test_threat_19_no_route_and_no_call_reads_a_file(fetching: Server, address: str) -> None:
-    client, own = fetching.client, {"answer": {"question": "a"}, "generate": {"prompt": "a"}, "detect": {"objects": ["a"]}, "segment": {"objects": ["a"]}}
+    client, own = (
+        fetching.client,
+        {"answer": {"question": "a"}, "generate": {"prompt": "a"}, "detect": {"objects": ["a"]}, "segment": {"objects": ["a"]}},
+    )
     own |= {"caption-region": {"box": {"x_min": 0, "y_min": 0, "x_max": 1, "y_max": 1}}}
     parts = [{"type": "text", "text": "ocr"}, {"type": "image_url", "image_url": {"url": address}}]
     inputs = [{"name": name, "datatype": "BYTES", "shape": [1], "data": [data]} for name, data in (("image", address), ("prompt", "ocr"))]

@@ -36,7 +36,7 @@ def refuse(folder: Path, words: str) -> None:
 def test_threat_62_code_that_a_file_asks_for_is_refused_and_never_runs(folder: Path, tmp_path: Path, name: str, deep: bool) -> None:
     marker = tmp_path / "marker"
     (folder / "evil.py").write_text(f"import pathlib\npathlib.Path({str(marker)!r}).mkdir()\nclass Model: ...\n")
-    code = {"auto_map": {each: "evil.Model" for each in AUTO_CLASSES}}
+    code = {"auto_map": dict.fromkeys(AUTO_CLASSES, "evil.Model")}
     change(folder / name, **({"inner": [{"deeper": code}]} if deep else code))
     refuse(folder, rf"{name} asks for code of its own \(auto_map\), which is never run")
     assert not marker.exists()
@@ -76,7 +76,9 @@ def test_threat_62_a_kernel_of_the_hub_is_refused(folder: Path, key: str, value:
 )
 def test_threat_62_what_is_no_plain_paligemma_is_refused(folder: Path, values: dict[str, Any]) -> None:
     config = json.loads((folder / "config.json").read_text())
-    merged = {key: config[key] | each if isinstance(each, dict) and isinstance(config.get(key), dict) else each for key, each in values.items()}
+    merged = {
+        key: config[key] | each if isinstance(each, dict) and isinstance(config.get(key), dict) else each for key, each in values.items()
+    }
     change(folder / "config.json", **merged)
     refuse(folder, "config.json ")
 

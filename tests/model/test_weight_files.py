@@ -74,7 +74,8 @@ def test_threat_61_a_pickled_adapter_is_refused_and_never_opened(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    "name", ["pytorch_model.bin", "../model.safetensors", "/etc/model.safetensors", "..", "a/b.safetensors", "a\\b.safetensors", "", 7, None]
+    "name",
+    ["pytorch_model.bin", "../model.safetensors", "/etc/model.safetensors", "..", "a/b.safetensors", "a\\b.safetensors", "", 7, None],
 )
 def test_threat_63_an_index_names_safetensors_of_its_folder_only(folder: Path, name: object) -> None:
     (folder / WEIGHTS).rename(folder.parent / WEIGHTS)

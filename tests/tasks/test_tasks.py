@@ -119,7 +119,9 @@ def run(
     model, observer = ScriptedModel(script), SilentObserver()
     device = DeviceLoop()
     engine = Engine("fake", device, EngineLimits(queue), observer)
-    instance = OneInstance("fake", model, engine, VisionCache("fake", cache_bytes, 1, observer), LEXICON, **({"adapters": shelf(2)} | (how or {})))
+    instance = OneInstance(
+        "fake", model, engine, VisionCache("fake", cache_bytes, 1, observer), LEXICON, **({"adapters": shelf(2)} | (how or {}))
+    )
     engine.load(lambda threads: model.runner)
     device.start()
     try:
