@@ -200,7 +200,8 @@ def test_threat_17_a_server_that_says_nothing_is_given_up() -> None:
 @pytest.mark.parametrize(
     "host",
     """127.0.0.1 127.1 127.0.1 0 0.0.0.0 2130706433 017700000001 0177.0.0.1 0x7f.1 0x7f000001 127.0.0.1. 127.000.000.001 localhost
-    localhost. LOCALHOST [::1] [::] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::ffff:7f00:1] [::127.0.0.1] [64:ff9b::7f00:1] [64:ff9b:1::127.0.0.1]
+    localhost. LOCALHOST [::1] [::] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::ffff:7f00:1] [::127.0.0.1] [64:ff9b::7f00:1]
+    [64:ff9b:1::127.0.0.1]
     [2002:7f00:1::] [::1%25lo] [::1%lo] 127.0.0.1%00 127%2e1 ⑫7.0.0.1 ｌocalhost""".split(),
 )
 def test_threat_13_no_spelling_reaches_this_machine_unless_allowed(host: str) -> None:
@@ -351,7 +352,8 @@ https://images.example.org\@evil.example/ https://images.example.org@evil.exampl
 https://evil.example#@images.example.org/ https://evil.example?@images.example.org/ https://evil.example/@images.example.org/
 https://evil.example%2f@images.example.org/ https://images.example.org%2eevil.example/ https://images.example.org%00.evil.example/
 https://images.example.org:443@evil.example/ https://images.example.org:80:443/ https://images.example.org:443:evil/
-https:images.example.org/ https:/images.example.org/ https:///images.example.org/ https:////images.example.org/ https:\\images.example.org/ //images.example.org/
+https:images.example.org/ https:/images.example.org/
+https:///images.example.org/ https:////images.example.org/ https:\\images.example.org/ //images.example.org/
 https://[images.example.org]/ https://[::1]images.example.org/ https://images.example.org[::1]/ https://images.example.org;evil.example/
 https://images.example.org,evil.example/ https://images.example.org&evil.example/ https://images。example。org/ https://ⓘmages.example.org/
 https://xn--mages-xva.example.org/ https://images.example.org../ https://.images.example.org/ https://images..example.org/ HTTPS://images.example.org/
