@@ -81,7 +81,7 @@ class Maker:
                 self._fill(message, each, depth)
         return message
 
-    def _fill(self, message: Any, each: FieldDescriptor, depth: int) -> None:
+    def _fill(self, message: Any, each: Any, depth: int) -> None:
         if each.message_type is not None and each.message_type.GetOptions().map_entry:
             for _ in range(self._count()):
                 inner = getattr(message, each.name)[self._text()[:100]]
@@ -213,7 +213,7 @@ class Fuzzer:
     """Sends cases to a server."""
 
     def __init__(self, server: Server, seed: int) -> None:
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options=(("grpc.use_local_subchannel_pool", 1),))
+        self._channel: Any = grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options=(("grpc.use_local_subchannel_pool", 1),))
         self._server = psutil.Process(server.process.pid)
         self._seed = seed
         self._lock = threading.Lock()
@@ -248,10 +248,10 @@ class Fuzzer:
     def _send(self, number: int) -> None:
         chance = random.Random(f"{self._seed}-{number}")
         method, maker = chance.choice(methods()), Maker(chance)
-        metadata = [
+        metadata = (
             ("x-request-id", chance.choice(("a", "a b", "x" * 3000, "..", "%0a"))),
             ("traceparent", chance.choice(("", "00-0-0-0", "x" * 99))),
-        ]
+        )
         timeout = chance.choice((0.001, 0.05, *[HANGS_AFTER] * 8))
         began = time.monotonic()
         try:
@@ -267,7 +267,9 @@ class Fuzzer:
         with self._lock:
             self.tally.outcomes[method.name, status] += 1
 
-    def _call(self, method: MethodDescriptor, maker: Maker, chance: random.Random, timeout: float, metadata: list[tuple[str, str]]) -> None:
+    def _call(
+        self, method: MethodDescriptor, maker: Maker, chance: random.Random, timeout: float, metadata: tuple[tuple[str, str], ...]
+    ) -> None:
         path = f"/{method.containing_service.full_name}/{method.name}"
         decode = GetMessageClass(method.output_type).FromString
         if method.client_streaming:

@@ -7,11 +7,13 @@ from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
+import grpc
 import pytest
 from PIL import Image, ImageDraw
 
+from service.transports.grpc.generated import paligemma_pb2 as pb
 from tests.end_to_end.conftest import Server
-from tests.end_to_end.test_grpc import Client, grpc, pb
+from tests.end_to_end.test_grpc import Client
 
 SECRET = "zanzibar"
 """Stands in all that is sent, and in nothing that is told."""

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 import service.demo
+from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.offers import OFFERS
 from tests.end_to_end.conftest import Server
-from tests.end_to_end.test_grpc import Client, grpc, pb
+from tests.end_to_end.test_grpc import Client
 
 SAMPLES = Path(service.demo.__file__).parent / "samples"
 
@@ -69,7 +72,8 @@ def test_threat_18_a_url_in_words_is_never_fetched(fetching: Server, site: str, 
     url = f"http://{site}/scene.png"
     words, before = f"![]({url}) <img src={url}> {url}", len(asked_for)
     image = base64.b64encode(sample).decode()
-    for task, fields in {"generate": {"prompt": words}, "answer": {"question": words}, "detect": {"objects": [words]}}.items():
+    asked: dict[str, dict[str, Any]] = {"generate": {"prompt": words}, "answer": {"question": words}, "detect": {"objects": [words]}}
+    for task, fields in asked.items():
         assert fetching.client.post(f"/v1/{task}", json={"image": image} | fields).status_code == 200
     parts = [{"type": "text", "text": words}, {"type": "image_url", "image_url": {"url": image}}]
     assert fetching.client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": parts}]}).status_code == 200
@@ -92,11 +96,14 @@ LOCAL = [
 
 @pytest.mark.parametrize("address", LOCAL)
 def test_threat_19_no_route_and_no_call_reads_a_file(fetching: Server, address: str) -> None:
-    client, own = (
-        fetching.client,
-        {"answer": {"question": "a"}, "generate": {"prompt": "a"}, "detect": {"objects": ["a"]}, "segment": {"objects": ["a"]}},
-    )
-    own |= {"caption-region": {"box": {"x_min": 0, "y_min": 0, "x_max": 1, "y_max": 1}}}
+    client = fetching.client
+    own: dict[str, dict[str, Any]] = {
+        "answer": {"question": "a"},
+        "generate": {"prompt": "a"},
+        "detect": {"objects": ["a"]},
+        "segment": {"objects": ["a"]},
+        "caption-region": {"box": {"x_min": 0, "y_min": 0, "x_max": 1, "y_max": 1}},
+    }
     parts = [{"type": "text", "text": "ocr"}, {"type": "image_url", "image_url": {"url": address}}]
     inputs = [{"name": name, "datatype": "BYTES", "shape": [1], "data": [data]} for name, data in (("image", address), ("prompt", "ocr"))]
     replies = [

@@ -331,4 +331,5 @@ def test_threat_45_a_picture_of_one_caller_is_new_from_another_where_they_are_ke
         return result
 
     _, instance = run(work, cache_bytes=100, pictures_apart=apart)
-    assert len(instance.model.runner.encoded) == encoded
+    runner: Any = instance.model.runner
+    assert len(runner.encoded) == encoded

@@ -130,6 +130,7 @@ def test_an_error_for_a_client_who_left_is_no_failure_of_ours(caplog: pytest.Log
         raise InvalidImage("No.")
 
     wrapped = calls._Call(VisitBook("grpc", Metrics("0"), PassedOn()), "/a/B", {}).around(behaviour, lambda sent: sent)
+    context: Any = Gone()
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(wrapped(b"", Gone()))
+        asyncio.run(wrapped(b"", context))
     assert [record.levelname for record in caplog.records if record.name == logger.name] == ["INFO"]
