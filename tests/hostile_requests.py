@@ -26,6 +26,10 @@ SIDE = 8000
 
 NAMES = "purple star,red circle,sign,green square,cross,heart,blue star,gold sign".split(",")
 PATIENCE = 120.0
+"""Seconds."""
+
+HONEST_TOKENS = 12
+"""Of the answer to an honest request, and to each that is not about long answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ class Hostile:
 
     def honest(self) -> Request:
         """A question about the sample. Its model writes on for ever, so that all are of the same length."""
-        return self._json("generate", {"image": _text(SAMPLE), "prompt": "detect purple star ; sign", "max_tokens": 12})
+        return self._json("generate", {"image": _text(SAMPLE), "prompt": "detect purple star ; sign", "max_tokens": HONEST_TOKENS})
 
     def requests(self) -> dict[str, Request]:
         """By what they try."""
@@ -135,14 +139,17 @@ class Hostile:
         image = _text(SAMPLE)
         long = {"prompt": "caption en", "max_tokens": 1024, "temperature": 2.0, "top_k": 100_000, "seed": 1}
         masks = {"objects": NAMES, "mask_format": "png", "max_tokens": 1024, "strict": True}
-        shared = [{"task": "detect", "objects": ["sign"], "max_tokens": 12} for _ in range(64)]
-        apart = [{"task": "read", "image": _text(png(1, 0, seed=number)), "max_tokens": 12} for number in range(8)]
-        return {
+        shared = [{"task": "detect", "objects": ["sign"], "max_tokens": HONEST_TOKENS} for _ in range(64)]
+        apart = [{"task": "read", "image": _text(png(1, 0, seed=number)), "max_tokens": HONEST_TOKENS} for number in range(8)]
+        longest = {
             "1024 tokens": self._json("generate", {"image": image} | long),
             "1024 tokens, streamed": self._json("generate", {"image": image, "stream": True} | long),
             "16 names, strict": self._json("detect", {"image": image, "objects": NAMES * 2, "strict": True, "max_tokens": 1024}),
             "masks as PNG of 64 million pixels": self._json("segment", {"image": _text(bomb)} | masks),
             "masks as polygons": self._json("segment", {"image": _text(bomb)} | masks | {"mask_format": "polygon"}),
+        }
+        # Who asks for more tokens asks for as many honest requests.
+        return {name: Request(each.send, 1024 // HONEST_TOKENS) for name, each in longest.items()} | {
             "batch of 64 about one picture": Request(self._json("batch", {"image": image, "requests": shared}).send, 64),
             "batch of 8 bombs": Request(self._json("batch", {"requests": apart}).send, 8),
         }
@@ -161,7 +168,7 @@ class Hostile:
     def _messages(self, files: dict[str, bytes]) -> dict[str, Request]:
         """The same over gRPC, and what protobuf adds."""
         pb, tasks, infer = paligemma_pb2, "paligemma.v1.PaliGemmaService", "inference.GRPCInferenceService"
-        read = pb.ReadRequest(image=SAMPLE, max_tokens=12).SerializeToString()
+        read = pb.ReadRequest(image=SAMPLE, max_tokens=HONEST_TOKENS).SerializeToString()
         prompt = inference_pb2.ModelInferRequest.InferInputTensor(name="prompt", datatype="BYTES")
         prompt.shape.extend([1] * 5_000_000)
         floats = inference_pb2.ModelInferRequest(model_name="shapes-224")
@@ -172,7 +179,7 @@ class Hostile:
         raw = inference_pb2.ModelInferRequest(model_name="shapes-224", raw_input_contents=[b""] * 2_000_000)
         shapes = inference_pb2.ModelInferRequest(model_name="shapes-224", inputs=[prompt])
         return {
-            f"gRPC: {name}": self._call(f"/{tasks}/Read", pb.ReadRequest(image=files[name], max_tokens=12).SerializeToString())
+            f"gRPC: {name}": self._call(f"/{tasks}/Read", pb.ReadRequest(image=files[name], max_tokens=HONEST_TOKENS).SerializeToString())
             for name in ("PNG, palette", "JPEG, progressive")
         } | {
             "gRPC: names": self._call(f"/{tasks}/Detect", pb.DetectRequest(image=SAMPLE, objects=[""] * 5_000_000).SerializeToString()),
@@ -199,7 +206,7 @@ class Hostile:
 
     def _form(self, task: str, image: bytes) -> Request:
         def send() -> int:
-            response = self._client.post(f"/v1/{task}", files={"image": image}, data={"max_tokens": "12"})
+            response = self._client.post(f"/v1/{task}", files={"image": image}, data={"max_tokens": str(HONEST_TOKENS)})
             if response.status_code == 500:
                 raise AssertionError(response.text)
             return len(image)

@@ -30,7 +30,7 @@ from service.tasks.asks import (
     sampling_of,
     token_budget,
 )
-from service.tasks.callers import ANYBODY, caller
+from service.tasks.callers import ANYBODY, admission, caller
 from service.tasks.detokenizer import piece
 from service.tasks.grammars import prefix_grammar, referring_grammar, text_grammar
 from service.tasks.located import Locator, Reading
@@ -104,8 +104,9 @@ class Tasks:
     async def _within_time(self, ask: Ask) -> TaskResult:
         timeout = self._default_timeout if ask.options.timeout is None else ask.options.timeout
         try:
-            async with asyncio.timeout(timeout):
-                return await self._one_way(ask, time.monotonic(), time.monotonic() + timeout)
+            with admission.get().request(1 + len(ask.options.further)):
+                async with asyncio.timeout(timeout):
+                    return await self._one_way(ask, time.monotonic(), time.monotonic() + timeout)
         except TimeoutError:
             message = f"The request was not done within {1000 * timeout:.0f} ms; allow more with timeout_ms, or ask for less."
             raise DeadlineExceeded(message) from None

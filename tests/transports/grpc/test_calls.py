@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from service.access.gate import Caller, Gate
 from service.errors import InvalidImage
 from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn
@@ -108,7 +109,7 @@ def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch, se
 
     async def followed() -> None:
         book = VisitBook("grpc", server.metrics, PassedOn())
-        around: Any = calls._Call(book, "/a/B", {}).around(calls._streamed(answers), str)
+        around: Any = calls._Call(book, "a/B", {}, lambda: Gate().admit(Caller())).around(calls._streamed(answers), str)
         with pytest.raises(asyncio.CancelledError):
             await around("", UnreadContext())
 
@@ -129,7 +130,8 @@ def test_an_error_for_a_client_who_left_is_no_failure_of_ours(caplog: pytest.Log
     async def behaviour(request: object, context: object) -> None:
         raise InvalidImage("No.")
 
-    wrapped = calls._Call(VisitBook("grpc", Metrics("0"), PassedOn()), "/a/B", {}).around(behaviour, lambda sent: sent)
+    call = calls._Call(VisitBook("grpc", Metrics("0"), PassedOn()), "a/B", {}, lambda: Gate().admit(Caller()))
+    wrapped = call.around(behaviour, lambda sent: sent)
     context: Any = Gone()
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(wrapped(b"", context))
