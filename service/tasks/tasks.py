@@ -30,7 +30,7 @@ from service.tasks.asks import (
     sampling_of,
     token_budget,
 )
-from service.tasks.callers import admission, caller
+from service.tasks.callers import ANYBODY, admission, caller
 from service.tasks.detokenizer import piece
 from service.tasks.grammars import prefix_grammar, referring_grammar, text_grammar
 from service.tasks.located import Locator, Reading
@@ -50,6 +50,7 @@ class Tasks:
 
     ``image_size`` reads (width, height) from a picture's header, within limits. ``readers`` runs what reads pictures, ``workers`` what else
     would block the event loop: a picture that takes long holds up other pictures only. ``default_timeout`` is in seconds.
+    ``pictures_apart``: no caller's request finds a picture that only others have sent.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class Tasks:
         readers: Executor,
         workers: Executor,
         default_timeout: float,
+        pictures_apart: bool = False,
     ) -> None:
         self._router = router
         self._image_size = image_size
         self._readers = readers
         self._workers = workers
         self._default_timeout = default_timeout
+        self._pictures_apart = pictures_apart
 
     async def caption(
         self, image: bytes, options: Options, language: str = "en", style: CaptionStyle = CaptionStyle.STANDARD
@@ -149,11 +152,12 @@ class Tasks:
         outline = None
         if ask.box is not None and PromptStyle(instance.prompt_style) is PromptStyle.DRAWN_BOX:
             outline = prompts.region(ask.box, asked.size)
+        variant = (adapter.view, outline, caller.get() if self._pictures_apart else ANYBODY)
         pictures = []
         for image in (ask.image, *ask.options.further):
             make = partial(_made, instance.model, image, outline, adapter.place if adapter.view else 0)
             read = partial(_run_on, self._readers, make)
-            pictures.append(await held.enter_async_context(instance.pictures.hold(image, read, (adapter.view, outline))))
+            pictures.append(await held.enter_async_context(instance.pictures.hold(image, read, variant)))
         return tuple(pictures)
 
     async def _encoded(self, instance: Instance, prefix: str, ask: Ask) -> tuple[tuple[int, ...], Grammar | None]:
