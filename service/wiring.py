@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from service.building import Builder, blank_picture
+from service.building import Builder, PictureReading, blank_picture
 from service.engine.places import Places
 from service.errors import Draining, InvalidRequest, ModelNotReady, OperatorError, Overloaded
 from service.fetching import FetchLimits, ImageFetcher
@@ -16,12 +16,9 @@ from service.instances.description import ModelDescription
 from service.instances.instance import Instance, warm_up
 from service.instances.keeper import Keeper, State, Upkeep
 from service.machine import cores, free_memory_bytes, memory_bytes
-from service.model.image_workers import ImageWorkers
-from service.model.images import ImageLimits, ImageReader
 from service.model.loading import set_threads
 from service.observability.metrics import Metrics
 from service.observability.scraped import AdapterReading, DeviceReading, Scraped
-from service.planning import image_workers
 from service.settings import Settings
 from service.tasks.callers import caller
 from service.tasks.tasks import Tasks
@@ -58,12 +55,8 @@ class PaliServe:
         # Where the models run elsewhere, only mask decoders compute here, several at once.
         set_threads(threads if settings.workers == 0 else 1)
         self._workers = ThreadPoolExecutor(max_workers=cores(), thread_name_prefix="work")
-        limits, count = ImageLimits(settings.max_image_bytes, settings.max_image_pixels), image_workers(settings)
-        self._image_workers = ImageWorkers(count, limits, settings.image_seconds, metrics.image_worker_restarted) if count else None
-        images = self._image_workers or ImageReader(limits)
-        # As many as can be read at once: the others wait here, and are not read if their callers leave.
-        self._readers = ThreadPoolExecutor(max_workers=count or cores(), thread_name_prefix="image")
-        self._builder = Builder(settings, metrics, images, threads)
+        self._pictures = PictureReading(settings, metrics)
+        self._builder = Builder(settings, metrics, self._pictures.images, threads)
         # In this thread, so that Ctrl-C ends it.
         self._built = {name: self._builder.build(name) for name, each in self._builder.planned.items() if each.wanted.preload}
         self._loaded: dict[str, Instance] = {}
@@ -80,8 +73,8 @@ class PaliServe:
         self._catalogue = Catalogue(list(self._keepers.values()))
         self.tasks = Tasks(
             self._catalogue,
-            images.size,
-            self._readers,
+            self._pictures.images.size,
+            self._pictures.threads,
             self._workers,
             settings.default_timeout_seconds,
             settings.vision_cache_per_caller,
@@ -89,8 +82,7 @@ class PaliServe:
 
     async def start(self) -> None:
         """Warm up what is loaded. Errors: OperatorError."""
-        if self._image_workers is not None:
-            await asyncio.to_thread(self._image_workers.start)
+        await self._pictures.start()
         for device in self._builder.devices.values():
             device.start()
         for name in list(self._built):
@@ -133,9 +125,7 @@ class PaliServe:
             await keeper.close()
         for device in self._builder.devices.values():
             await asyncio.to_thread(device.stop)
-        if self._image_workers is not None:
-            await asyncio.to_thread(self._image_workers.close)
-        self._readers.shutdown(cancel_futures=True)
+        await self._pictures.close()
         self._workers.shutdown()
         await self._fetcher.close()
 
@@ -232,7 +222,7 @@ class PaliServe:
         try:
             for adapter in self._builder.planned[name].wanted.adapters:
                 await instance.adapters.load(adapter.name, adapter.source, adapter.revision)
-            await warm_up(instance, blank_picture(), self._readers)
+            await warm_up(instance, blank_picture(), self._pictures.threads)
         except InvalidRequest as error:
             await self._unload(instance)
             raise OperatorError(f"{name}: {error.message}") from None
