@@ -56,7 +56,7 @@ def refused(answer: httpx.Response) -> str:
     return str(answer.json()["detail"])
 
 
-def test_threats_04_and_05_a_picture_costs_its_own_request_only(apart: Server, sample: bytes) -> None:
+def test_threat_04_and_05_a_picture_costs_its_own_request_only(apart: Server, sample: bytes) -> None:
     expected = found(detect(apart, sample))
     assert expected
     # Pictures of their own, or they would be found in the vision cache.

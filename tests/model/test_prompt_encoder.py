@@ -179,7 +179,7 @@ HOSTILE = ["x", " ", "<", "<a", "[@", "<loc", "<loc0001", "e\u0301", "\U0001f469
 
 @pytest.mark.parametrize("unit", HOSTILE)
 @pytest.mark.parametrize("kind", ["embedded", "gemma"])
-def test_threats_38_and_41_the_longest_prompt_of_any_kind_is_soon_tokens_or_refused(unit: str, kind: str) -> None:
+def test_threat_38_and_41_the_longest_prompt_of_any_kind_is_soon_tokens_or_refused(unit: str, kind: str) -> None:
     generous = PromptEncoder(speech(kind).tokenizer, max_prompt_tokens=100_000)
     started = time.perf_counter()
     for text in ((unit * MAX_PROMPT_CHARACTERS)[:MAX_PROMPT_CHARACTERS], unit * 1_000_000):
