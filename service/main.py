@@ -65,6 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     download.add_argument("--config", type=Path, help="settings as TOML: fetch all checkpoints and adapters of the hub that they name")
     download.set_defaults(run=_download)
 
+    models = commands.add_parser("models", help="list what is configured")
+    models.add_argument("--config", type=Path, help="settings as TOML")
+    models.set_defaults(run=_models)
+    _add_key(commands)
+    return parser
+
+
+def _add_key(commands: Any) -> None:
     key = commands.add_parser(
         "key", help="make a key for a caller: to append its entry, paliserve key NAME >> keys.toml; the key itself is shown once"
     )
@@ -73,11 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     for limit in LIMITS:
         key.add_argument(f"--{limit.replace('_', '-')}", type=int, metavar="N")
     key.set_defaults(run=_key)
-
-    models = commands.add_parser("models", help="list what is configured")
-    models.add_argument("--config", type=Path, help="settings as TOML")
-    models.set_defaults(run=_models)
-    return parser
 
 
 def _settings(asked: argparse.Namespace) -> Settings:
