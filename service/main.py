@@ -65,14 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     download.add_argument("--config", type=Path, help="settings as TOML: fetch all checkpoints and adapters of the hub that they name")
     download.set_defaults(run=_download)
 
+    _add_key(commands)
+
     models = commands.add_parser("models", help="list what is configured")
     models.add_argument("--config", type=Path, help="settings as TOML")
     models.set_defaults(run=_models)
-    _add_key(commands)
     return parser
 
 
-def _add_key(commands: Any) -> None:
+def _add_key(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     key = commands.add_parser(
         "key", help="make a key for a caller: paliserve key NAME >> keys.toml appends its entry, and the key is shown once"
     )

@@ -17,6 +17,7 @@ from service.access.watched import keep_looking
 from service.engine.worker import freeze
 from service.instances.keeper import State
 from service.listening import Doors, ServingError, bind
+from service.machine import give_back_large_blocks
 from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn, Spans, Tracing
 from service.observability.version import build, package_version
@@ -100,6 +101,9 @@ class HttpServer(uvicorn.Server):
 async def serve(settings: Settings, doors: Doors | None = None) -> int:
     """Serve until told to stop; returns the exit status. ``doors``: those of the settings. Errors: ServingError, CheckpointError."""
     doors = doors or Doors(settings)
+    # Where models compute in this process too, they would pay for it.
+    if settings.workers != 0:
+        give_back_large_blocks()
     # Bound first: a port in use should not cost the time to load a model.
     listener = bind(settings.host, settings.port, "--port")
     admin = bind(settings.admin_host or settings.host, settings.admin_port, "admin_port") if settings.admin_port else None

@@ -117,7 +117,11 @@ class _Call:
             finally:
                 visit.seconds = time.monotonic() - began
                 self._close(visit, status)
-            return await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
+            try:
+                return await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
+            except grpc.aio.InternalError:
+                # The client left meanwhile.
+                raise asyncio.CancelledError from None
 
         return call
 
