@@ -1,6 +1,7 @@
 """A runner whose answers can be worked out by hand. It stands in for the model wherever the model is not what is tested."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -168,6 +169,8 @@ class SilentObserver:
         self.held_bytes = 0
         self.tokens = 0
         self.refused: list[str] = []
+        self.accepted = 0
+        self.ended: Counter[str] = Counter()
 
     def queue_changed(self, instance: str, waiting: int, running: int, tokens: int) -> None:
         """See ``EngineObserver``."""
@@ -177,6 +180,14 @@ class SilentObserver:
     def request_refused(self, reason: str) -> None:
         """See ``EngineObserver``."""
         self.refused.append(reason)
+
+    def generation_accepted(self, instance: str) -> None:
+        """See ``EngineObserver``."""
+        self.accepted += 1
+
+    def generation_ended(self, instance: str, end: str) -> None:
+        """See ``EngineObserver``."""
+        self.ended[end] += 1
 
     def vision_cache_asked(self, instance: str, hit: bool) -> None:
         """See ``CacheObserver``."""

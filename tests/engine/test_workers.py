@@ -18,6 +18,7 @@ from service.engine.engine import Engine, EngineLimits
 from service.engine.generation import Generation, Picture, Prompt
 from service.engine.runner import ModelRunner, Sampled
 from service.engine.worker import Board
+from service.engine.worker_link import least_busy
 from service.engine.workers import Workers
 from service.errors import GenerationFailed, OperatorError
 from tests.fakes import CountingRunner, SilentObserver, expected_tokens, generation
@@ -140,12 +141,13 @@ def test_a_worker_that_knows_the_picture_is_preferred_only_while_it_is_not_much_
     first, second = workers._workers
     picture = Picture("pixels", (64, 48), number=5)
     second.pictures.add(5)
-    assert workers._choose([picture]) is second
-    assert workers._choose([Picture("others", (64, 48))]) is first
-    second.running |= {("fake", number) for number in (1, 2)}
-    assert workers._choose([picture]) is second
-    second.running.add(("fake", 3))
-    assert workers._choose([picture]) is first
+    assert least_busy(workers._workers, [picture]) is second
+    assert least_busy(workers._workers, [Picture("others", (64, 48))]) is first
+    one = Submission(1, generation(answer=1), arrived=0.0)
+    second.running |= {("fake", number): one for number in (1, 2)}
+    assert least_busy(workers._workers, [picture]) is second
+    second.running["fake", 3] = one
+    assert least_busy(workers._workers, [picture]) is first
     second.running.clear()
 
 
