@@ -24,14 +24,15 @@ class RunnerFacts:
 class Submission:
     """A generation with the number its engine gave it. ``arrived`` is in seconds on the engine's clock.
 
-    Where ``streamed``, every token is reported as it is chosen, not only the whole at the end. ``again``: the process that it was given to
-    first ended before it began.
+    Where ``streamed``, every token is reported as it is chosen, not only the whole at the end. ``caller``: on whose behalf. ``again``: the
+    process that it was given to first ended before it began.
     """
 
     number: int
     generation: Generation
     arrived: float
     streamed: bool = False
+    caller: str = ""
     again: bool = False
 
 

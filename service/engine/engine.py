@@ -11,6 +11,7 @@ from typing import Protocol
 from service.engine.device import Device, MakeRunner, Outcome, Report, RunnerFacts, Submission
 from service.engine.generation import Generated, Generation
 from service.engine.pace import Pace
+from service.engine.places import Places
 from service.errors import DeadlineExceeded, ModelNotReady, Overloaded, PaliServeError
 
 LEAST_ROWS = 3
@@ -57,6 +58,7 @@ class _Ticket:
     generation: Generation
     future: asyncio.Future[Generated]
     listener: TokenListener | None
+    caller: str
     tokens: int
     started: float | None = None
 
@@ -77,7 +79,7 @@ class Engine:
         self._limits = limits
         self._observer = observer
         self._clock = clock
-        self._waiting = 0
+        self._places = Places(limits.queue)
         self._running = 0
         self._waiting_tokens = 0
         self._slots = 0
@@ -110,7 +112,7 @@ class Engine:
     @property
     def waiting(self) -> int:
         """Requests that hold a place and do not run yet."""
-        return self._waiting
+        return self._places.waiting
 
     @property
     def running(self) -> int:
@@ -118,8 +120,8 @@ class Engine:
         return self._running
 
     @contextmanager
-    def reserve(self, deadline: float) -> Iterator["Place"]:
-        """A place in the queue until the block is left.
+    def reserve(self, deadline: float, caller: str = "") -> Iterator["Place"]:
+        """A place in the queue until the block is left, for one who is called ``caller``.
 
         Errors: ModelNotReady (nobody would work on it), Overloaded (queue full, or the deadline would pass before the answer),
         DeadlineExceeded (it has passed already).
@@ -129,12 +131,12 @@ class Engine:
         now = self._clock()
         if now >= deadline:
             raise DeadlineExceeded("The request's time ran out before it could be queued; allow more with timeout_ms.")
-        wait = self._pace.wait(self._waiting)
-        if self._waiting >= self._limits.queue:
+        wait = self._pace.wait(self._places.ahead(caller))
+        if not self._places.has_room(caller):
             self._observer.request_refused("queue_full")
-            raise Overloaded(f"The queue of {self._name} is full: {self._waiting} requests are waiting. Try again later.", retry_after=wait)
+            raise Overloaded(f"The queue of {self._name} is full: {self.waiting} requests are waiting. Try again later.", retry_after=wait)
         # Somebody must run, or an estimate that was too long once would never be put right.
-        if self._waiting + self._running and now + wait + self._pace.run > deadline:
+        if self.waiting + self._running and now + wait + self._pace.run > deadline:
             self._observer.request_refused("too_late")
             raise Overloaded(
                 f"The request would take about {wait + self._pace.run:.1f} s on {self._name}, longer than its timeout. "
@@ -142,8 +144,9 @@ class Engine:
                 retry_after=wait,
             )
         self._event_loop = asyncio.get_running_loop()
-        place = Place(self)
-        self._count(waiting=1)
+        place = Place(self, caller)
+        self._places.add(caller)
+        self._count()
         self._observer.generation_accepted(self._name)
         end = CANCELLED
         try:
@@ -153,22 +156,23 @@ class Engine:
             raise
         finally:
             if not place.used:
-                self._count(waiting=-1)
+                self._places.remove(caller)
+                self._count()
                 self._observer.generation_ended(self._name, end)
 
-    def give_up(self, error: PaliServeError) -> None:
-        """Fail all generations that were submitted, whatever becomes of them. What is told of them later is not heard."""
+    def give_up(self, message: str) -> None:
+        """End with ModelNotReady all generations that were submitted, whatever becomes of them. What is told of them later is not heard."""
         for number in list(self._tickets):
             self._device.cancel(self._name, number)
-            self._settle(self._tickets.pop(number), error, self._clock())
+            self._settle(self._tickets.pop(number), ModelNotReady(message), self._clock())
 
-    async def _generate(self, generation: Generation, listener: TokenListener | None) -> Generated:
+    async def _generate(self, generation: Generation, listener: TokenListener | None, caller: str) -> Generated:
         number = next(self._numbers)
         future: asyncio.Future[Generated] = asyncio.get_running_loop().create_future()
         tokens = self._image_tokens * len(generation.prompt.pictures) + len(generation.prompt.tokens)
-        self._tickets[number] = _Ticket(generation, future, listener, tokens)
+        self._tickets[number] = _Ticket(generation, future, listener, caller, tokens)
         self._count(tokens=tokens)
-        self._device.submit(self._name, Submission(number, generation, self._clock(), listener is not None))
+        self._device.submit(self._name, Submission(number, generation, self._clock(), listener is not None, caller))
         try:
             return await future
         finally:
@@ -186,9 +190,10 @@ class Engine:
         now = self._clock()
         # Those who were given up are not there any more.
         started = [self._tickets[number] for number in report.started if number in self._tickets]
-        self._count(waiting=-len(started), running=len(started), tokens=-sum(ticket.tokens for ticket in started))
         for ticket in started:
+            self._places.remove(ticket.caller)
             ticket.started = now
+        self._count(running=len(started), tokens=-sum(ticket.tokens for ticket in started))
         for number, token, probability in report.chosen:
             self._tell(number, token, probability)
         for number, outcome in report.ended:
@@ -213,10 +218,11 @@ class Engine:
 
     def _settle(self, ticket: _Ticket, outcome: Outcome, now: float) -> None:
         if ticket.started is not None:
-            self._pace.ended(now, self._waiting)
+            self._pace.ended(now, self.waiting)
             self._count(running=-1)
         else:
-            self._count(waiting=-1, tokens=-ticket.tokens)
+            self._places.remove(ticket.caller)
+            self._count(tokens=-ticket.tokens)
         if isinstance(outcome, Generated):
             for picture in ticket.generation.prompt.pictures:
                 picture.answered = True
@@ -231,11 +237,10 @@ class Engine:
         else:
             ticket.future.set_result(outcome)
 
-    def _count(self, waiting: int = 0, running: int = 0, tokens: int = 0) -> None:
-        self._waiting += waiting
+    def _count(self, running: int = 0, tokens: int = 0) -> None:
         self._running += running
         self._waiting_tokens += tokens
-        self._observer.queue_changed(self._name, self._waiting, self._running, self._waiting_tokens)
+        self._observer.queue_changed(self._name, self.waiting, self._running, self._waiting_tokens)
 
 
 def _end(future: asyncio.Future[Generated], outcome: Outcome) -> str:
@@ -248,8 +253,9 @@ def _end(future: asyncio.Future[Generated], outcome: Outcome) -> str:
 class Place:
     """A reserved place in an engine's queue; good for one generation."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, caller: str) -> None:
         self._engine = engine
+        self._caller = caller
         self.used = False
 
     async def run(self, generation: Generation, listener: TokenListener | None = None) -> Generated:
@@ -260,4 +266,4 @@ class Place:
         if self.used:
             raise RuntimeError("a place is good for one generation")
         self.used = True
-        return await self._engine._generate(generation, listener)
+        return await self._engine._generate(generation, listener, self._caller)

@@ -30,7 +30,7 @@ class Lane:
 
     def add(self, submission: Submission) -> None:
         """Queue a generation."""
-        request = Request(submission.generation, submission.arrived, submission.number, submission.streamed)
+        request = Request(submission.generation, submission.arrived, submission.number, submission.streamed, submission.caller)
         self.requests[submission.number] = request
         self.scheduler.add(request)
 

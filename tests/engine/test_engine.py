@@ -73,6 +73,29 @@ def test_a_full_queue_refuses_at_the_door() -> None:
     run(work, queue=2)
 
 
+def test_threat_49_who_floods_the_queue_neither_shuts_out_nor_holds_up_another_caller() -> None:
+    async def work(bench: Bench) -> None:
+        ended: list[str] = []
+
+        async def ask(caller: str) -> None:
+            with bench.engine.reserve(FOREVER, caller) as place:
+                await place.run(generation(answer=1))
+            ended.append(caller)
+
+        bench.runner.gate.clear()
+        flood = [asyncio.create_task(ask("flood")) for _ in range(20)]
+        await asyncio.to_thread(bench.runner.entered.wait)
+        with pytest.raises(Overloaded):
+            await ask("flood")
+        other = asyncio.create_task(ask("other"))
+        await asyncio.sleep(0)
+        bench.runner.gate.set()
+        await asyncio.gather(other, *flood)
+        assert ended.index("other") <= 3
+
+    run(work, slots=1, queue=20)
+
+
 def test_a_deadline_that_cannot_be_met_is_refused_at_the_door() -> None:
     async def work(bench: Bench) -> None:
         for tick in range(200):
