@@ -45,9 +45,13 @@ class EngineObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """``queue`` requests may wait (those still being preprocessed included); a prefill step takes at most ``prefill_tokens`` tokens."""
+    """A prefill step takes at most ``prefill_tokens`` tokens.
+
+    At most ``queue`` requests wait (those still being preprocessed included), and not more than begin in ``queue_seconds``: see ``Pace``.
+    """
 
     queue: int = 256
+    queue_seconds: float = 2.0
     prefill_tokens: int = 2048
 
 
@@ -79,7 +83,7 @@ class Engine:
         self._limits = limits
         self._observer = observer
         self._clock = clock
-        self._places = Places(limits.queue)
+        self._places = Places()
         self._running = 0
         self._waiting_tokens = 0
         self._slots = 0
@@ -119,6 +123,20 @@ class Engine:
         """Requests that hold a slot."""
         return self._running
 
+    def has_room(self, caller: str) -> bool:
+        """Whether one more of a caller's requests may wait."""
+        return self._places.has_room(caller, self._pace.places(self._limits.queue, self._limits.queue_seconds))
+
+    def check_room(self, caller: str) -> None:
+        """Refuse, and count it, where no more of a caller's may wait. Errors: Overloaded."""
+        if self.has_room(caller):
+            return
+        self._observer.request_refused("queue_full")
+        raise Overloaded(
+            f"The queue of {self._name} is full: {self.waiting} requests are waiting. Try again later.",
+            retry_after=self._pace.wait(self._places.ahead(caller)),
+        )
+
     @contextmanager
     def reserve(self, deadline: float, caller: str = "") -> Iterator["Place"]:
         """A place in the queue until the block is left, for one who is called ``caller``.
@@ -131,10 +149,8 @@ class Engine:
         now = self._clock()
         if now >= deadline:
             raise DeadlineExceeded("The request's time ran out before it could be queued; allow more with timeout_ms.")
+        self.check_room(caller)
         wait = self._pace.wait(self._places.ahead(caller))
-        if not self._places.has_room(caller):
-            self._observer.request_refused("queue_full")
-            raise Overloaded(f"The queue of {self._name} is full: {self.waiting} requests are waiting. Try again later.", retry_after=wait)
         # Somebody must run, or an estimate that was too long once would never be put right.
         if self.waiting + self._running and now + wait + self._pace.run > deadline:
             self._observer.request_refused("too_late")

@@ -2,13 +2,13 @@
 
 
 class Places:
-    """``limit`` requests may wait. Where others hold so many, a caller below its equal share of them is still let in.
+    """Who holds a place, by caller.
 
-    So no caller keeps another out, and never more than twice ``limit`` wait.
+    Where others hold all, a caller below its equal share of them is still let in: so no caller keeps another out, and never more than twice
+    the limit wait.
     """
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+    def __init__(self) -> None:
         self.waiting = 0
         self._held: dict[str, int] = {}
 
@@ -24,12 +24,12 @@ class Places:
         if not self._held[caller]:
             del self._held[caller]
 
-    def has_room(self, caller: str) -> bool:
-        """Whether one more of a caller's may wait."""
-        if self.waiting < self.limit:
+    def has_room(self, caller: str, limit: int) -> bool:
+        """Whether one more of a caller's may wait, where there are ``limit`` places."""
+        if self.waiting < limit:
             return True
         held = self._held.get(caller, 0)
-        return (held + 1) * (len(self._held) + (not held)) <= self.limit
+        return (held + 1) * (len(self._held) + (not held)) <= limit
 
     def ahead(self, caller: str) -> int:
         """How many would be served before one more of a caller's, where callers take turns."""

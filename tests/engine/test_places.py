@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 from service.engine.places import Places
 
 
-def filled(limit: int, **held: int) -> Places:
-    places = Places(limit)
+def filled(**held: int) -> Places:
+    places = Places()
     for caller, count in held.items():
         for _ in range(count):
             places.add(caller)
@@ -13,22 +13,22 @@ def filled(limit: int, **held: int) -> Places:
 
 
 def test_one_caller_may_fill_it_and_no_more() -> None:
-    assert filled(3, one=2).has_room("one")
-    assert not filled(3, one=3).has_room("one")
+    assert filled(one=2).has_room("one", 3)
+    assert not filled(one=3).has_room("one", 3)
 
 
 def test_threat_49_a_caller_who_fills_the_queue_keeps_no_other_out() -> None:
-    full = filled(8, flood=8)
+    full = filled(flood=8)
     for _ in range(4):
-        assert full.has_room("one")
+        assert full.has_room("one", 8)
         full.add("one")
-    assert not full.has_room("one")
-    assert not full.has_room("flood")
-    assert full.has_room("other")
+    assert not full.has_room("one", 8)
+    assert not full.has_room("flood", 8)
+    assert full.has_room("other", 8)
 
 
 def test_threat_49_who_is_ahead_is_counted_in_turns() -> None:
-    places = filled(100, flood=50, one=2)
+    places = filled(flood=50, one=2)
     assert places.ahead("flood") == 52
     assert places.ahead("one") == 5
     assert places.ahead("new") == 2
@@ -36,9 +36,9 @@ def test_threat_49_who_is_ahead_is_counted_in_turns() -> None:
 
 @given(st.integers(1, 20), st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=300))
 def test_threat_49_never_more_than_twice_the_limit_wait(limit: int, moves: list[tuple[int, bool]]) -> None:
-    places, held = Places(limit), [0] * 31
+    places, held = Places(), [0] * 31
     for caller, comes in moves:
-        if comes and places.has_room(str(caller)):
+        if comes and places.has_room(str(caller), limit):
             places.add(str(caller))
             held[caller] += 1
         elif not comes and held[caller]:
