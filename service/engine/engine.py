@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
 
 from service.engine.device import Device, MakeRunner, Outcome, Report, RunnerFacts, Submission
 from service.engine.generation import Generated, Generation
+from service.engine.observer import ANSWERED, CANCELLED, FAILED, EngineObserver
 from service.engine.pace import Pace
 from service.engine.places import Places
 from service.errors import DeadlineExceeded, ModelNotReady, Overloaded, PaliServeError
@@ -17,30 +17,8 @@ from service.errors import DeadlineExceeded, ModelNotReady, Overloaded, PaliServ
 LEAST_ROWS = 3
 """A runner computes one row, two, and more in different ways; of more than two it rounds the number up."""
 
-ANSWERED, FAILED, CANCELLED = ENDS = ("answered", "failed", "cancelled")
-"""How a generation ends: with tokens, with an error, or because its caller left."""
-
 TokenListener = Callable[[int, float], None]
 """Is told each token of one answer and its probability, in order, as it is chosen. Called on the event loop."""
-
-
-class EngineObserver(Protocol):
-    """Hears of an instance's work, on the event loop.
-
-    How many requests wait and run and how many prompt and image tokens wait, whenever that changes; of every batch its phase ("vision",
-    "prefill" or "decode") and its rows; and why a request was refused ("queue_full" or "too_late"). Whoever gets a place is accepted, and
-    ends once, with one of ``ENDS``: those who were accepted are those who ended, wait or run.
-    """
-
-    def queue_changed(self, instance: str, waiting: int, running: int, tokens: int) -> None: ...
-
-    def batch_ran(self, instance: str, phase: str, size: int) -> None: ...
-
-    def request_refused(self, reason: str) -> None: ...
-
-    def generation_accepted(self, instance: str) -> None: ...
-
-    def generation_ended(self, instance: str, end: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

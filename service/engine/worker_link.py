@@ -30,6 +30,7 @@ class WorkerLink:
     """The process and its pipe, what goes out and what came back, and what it works on.
 
     ``running``: what it was given and has not ended; ``begun``: those of them that have begun. ``pictures``: the numbers of those it knows.
+    ``mark``: when its running step began (0: none runs) as the watch saw it last, and since when it has seen just that.
     ``is_gone``: it works on nothing any more; ``hangs``: because a step did not end.
     None in a queue of answers: the process is gone, and no other answer comes.
     """
@@ -44,6 +45,7 @@ class WorkerLink:
     running: dict[Key, Submission] = field(default_factory=dict)
     begun: set[Key] = field(default_factory=set)
     pictures: set[int] = field(default_factory=set)
+    mark: tuple[float, float] = (0.0, 0.0)
     is_ready: bool = False
     is_gone: bool = False
     hangs: bool = False
@@ -60,6 +62,12 @@ class WorkerLink:
         """Let it work on a generation."""
         self.running[instance, submission.number] = submission
         self.outbox.put(Submit(instance, self.as_sent(submission, numbers)))
+
+    def unmoved(self, began: float, now: float) -> float:
+        """Seconds for which it has had work and neither begun nor ended a step. ``began``: when its running step did."""
+        if not self.running or began != self.mark[0]:
+            self.mark = began, now
+        return now - self.mark[1]
 
     def heard(self, instance: str, report: Report) -> None:
         """What it works on, after a report."""

@@ -99,10 +99,11 @@ class Workers:
         return not self._broken and not self._hanging and not any(self._is_stuck(seat, patience) for seat in range(self.copies))
 
     def rescue(self, patience: float) -> bool:
-        """See ``Device``. Of one that has no request yet nobody can wait."""
+        """See ``Device``. The process may also be stuck between two steps."""
         for worker in list(self._workers):
-            if worker.is_ready and self._is_stuck(worker.seat, patience):
-                logger.error("a step of worker %d has been running for more than %g s: the process is killed", worker.seat, patience)
+            unmoved = worker.unmoved(self._board.stepping[worker.seat], self._clock())
+            if worker.is_ready and (unmoved > patience or self._is_stuck(worker.seat, patience)):
+                logger.error("worker %d has not come on with its work for %g s: the process is killed", worker.seat, patience)
                 with self._lock:
                     worker.hangs = True
                     self._hanging.add(worker.seat)

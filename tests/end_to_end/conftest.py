@@ -47,9 +47,9 @@ class Server:
     living: ClassVar[list["Server"]] = []
     books_balance = True
 
-    def __init__(self, *flags: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(self, *flags: str, environ: dict[str, str] | None = None, program: str = "service.main") -> None:
         self.grpc_port = free_port()
-        command = [sys.executable, "-m", "service.main", "serve", "--port", "0", "--grpc-port", str(self.grpc_port), *flags]
+        command = [sys.executable, "-m", program, "serve", "--port", "0", "--grpc-port", str(self.grpc_port), *flags]
         self.log: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
