@@ -56,7 +56,11 @@ class Server:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | (environ or {})
         )
         threading.Thread(target=self._read, daemon=True).start()
-        self.url = self.wait_for(r"serving .* on (http://\S+)").group(1)
+        try:
+            self.url = self.wait_for(r"serving .* on (http://\S+)").group(1)
+        except BaseException:
+            self.process.kill()
+            raise
         self.client = httpx.Client(base_url=self.url, timeout=60)
         self.living.append(self)
 
