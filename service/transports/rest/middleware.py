@@ -9,6 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 MOST_DRAINED = 64_000_000
 """Bytes of a body that are read away behind an early answer."""
 
+MOST_SKIPPED = 1_000_000
+"""Bytes of a body for which it is not worth closing a connection."""
+
 LONGEST_DRAIN = 5.0
 """Seconds that this may take."""
 
@@ -25,10 +28,10 @@ class Lingering:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or _is_skipped(headers := Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
-        unread, owed = _announces_body(Headers(scope=scope)), False
+        unread, owed = _announces_body(headers), False
 
         async def receive_noted() -> Message:
             nonlocal unread
@@ -50,6 +53,12 @@ class Lingering:
         if owed:
             await _drain(receive)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _is_skipped(headers: Headers) -> bool:
+    """Whether the connection may skip the body behind an answer, and is then good for another request."""
+    length = headers.get("content-length", "")
+    return "transfer-encoding" not in headers and length.isdecimal() and len(length) < 10 and int(length) <= MOST_SKIPPED
 
 
 def _announces_body(headers: Headers) -> bool:
