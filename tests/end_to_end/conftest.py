@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -42,12 +43,21 @@ def free_port() -> int:
 
 
 class Server:
-    """``paliserve serve`` on free ports. ``log`` holds every line it wrote so far. ``books_balance``: whether that is looked at."""
+    """``paliserve serve`` on free ports. ``log`` holds every line it wrote so far; ``tls`` is how its client speaks, where it does.
+
+    ``books_balance``: whether that is looked at.
+    """
 
     living: ClassVar[list["Server"]] = []
     books_balance = True
 
-    def __init__(self, *flags: str, environ: dict[str, str] | None = None, program: str = "service.main") -> None:
+    def __init__(
+        self,
+        *flags: str,
+        environ: dict[str, str] | None = None,
+        tls: ssl.SSLContext | bool = True,
+        program: str = "service.main",
+    ) -> None:
         self.grpc_port = free_port()
         command = [sys.executable, "-m", program, "serve", "--port", "0", "--grpc-port", str(self.grpc_port), *flags]
         self.log: list[str] = []
@@ -57,11 +67,11 @@ class Server:
         )
         threading.Thread(target=self._read, daemon=True).start()
         try:
-            self.url = self.wait_for(r"serving .* on (http://\S+)").group(1)
+            self.url = self.wait_for(r"serving .*? on (https?://[^\s,\"]+)").group(1)
         except BaseException:
             self.process.kill()
             raise
-        self.client = httpx.Client(base_url=self.url, timeout=60)
+        self.client = httpx.Client(base_url=self.url, timeout=60, verify=tls)
         self.living.append(self)
 
     def wait_for(self, pattern: str) -> re.Match[str]:
@@ -89,14 +99,20 @@ class Server:
 
     def check_books(self) -> None:
         """Once nobody waits or runs, all who were accepted have ended, and nothing is held."""
-        # Some let only their operator read, and some are about to end.
-        if not self.books_balance or self.process.poll() is not None or self.client.get("/metrics").status_code != HTTPStatus.OK:
+        if not self.books_balance or self.process.poll() is not None or not self._lets_read():
             return
         until(lambda: not summed(self.metrics(), *AT_WORK), "somebody still waits or runs, and nobody asks")
         text = self.metrics()
         accepted, ended = summed(text, "paliserve_generations_accepted_total"), summed(text, "paliserve_generations_ended_total")
         assert accepted == ended + summed(text, *AT_WORK) > 0, f"{accepted:.0f} were accepted, and {ended:.0f} have ended"
         assert not summed(text, "paliserve_waiting_tokens", "paliserve_pool_slots_used_ratio")
+
+    def _lets_read(self) -> bool:
+        """Some let only their operator read, or callers with a certificate, and some are about to end."""
+        try:
+            return self.client.get("/metrics").status_code == HTTPStatus.OK
+        except httpx.TransportError:
+            return False
 
     def close(self) -> None:
         """Make sure that it is gone."""
@@ -159,14 +175,20 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server in one process, without a vision cache, whose model never ends by itself: 1024 tokens take seconds."""
+def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that never ends by itself: 1024 tokens take seconds."""
     folder = tmp_path_factory.mktemp("endless")
     shutil.copytree(CHECKPOINT, folder / "model")
     generation = folder / "model" / "generation_config.json"
     generation.write_text(json.dumps(json.loads(generation.read_text()) | {"eos_token_id": NEVER_WRITTEN}))
-    config = folder / "paliserve.toml"
-    config.write_text(f'workers = 0\n[[instances]]\nname = "endless"\nsource = "{folder / "model"}"\nvision_cache_bytes = 0\n')
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def endless(endless_model: Path) -> Iterator[Server]:
+    """A server in one process, without a vision cache, with the model that never ends."""
+    config = endless_model.parent / "paliserve.toml"
+    config.write_text(f'workers = 0\n[[instances]]\nname = "endless"\nsource = "{endless_model}"\nvision_cache_bytes = 0\n')
     running = Server("--config", str(config))
     yield running
     running.close()
