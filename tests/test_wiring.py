@@ -1,6 +1,8 @@
 """The whole service in this process: instances that give room to one another."""
 
 import asyncio
+import itertools
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 
 import service.demo
 from service import planning
-from service.errors import ModelNotReady, OperatorError
+from service.errors import DeadlineExceeded, ModelNotReady, OperatorError
 from service.instance_settings import InstanceSettings
 from service.model.memory_plan import plan
 from service.observability.metrics import Metrics
@@ -63,6 +65,38 @@ def test_what_was_unused_for_longest_gives_room() -> None:
         assert warm(running) == {"b", "c"}
 
     run(settings("a", "b", "c", room=2.5), main)
+
+
+def test_a_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall's clock goes a year back and forth; deadlines, waits and the watch over the steps are on another one."""
+    year = 365 * 86_400.0
+    jumps = itertools.cycle((0.0, year, -year))
+    begun = time.time()
+    monkeypatch.setattr(time, "time", lambda: begun + next(jumps))
+
+    async def main(running: PaliServe) -> None:
+        for _ in range(3):
+            assert await asked(running, "a") == "GIFT"
+        assert running.alive()
+        with pytest.raises(DeadlineExceeded):
+            await running.tasks.generate(SAMPLE, Options(model="a", max_tokens=64, timeout=1e-4), "detect sign ; star ; square")
+        assert await asked(running, "a") == "GIFT"
+
+    run(settings("a"), main)
+    assert next(jumps) != next(jumps)
+
+
+def test_first_steps_may_take_longer() -> None:
+    async def main(running: PaliServe) -> None:
+        assert await asked(running, "a") == "GIFT"
+        assert running._patience() == 60
+        loading = asyncio.create_task(running.load("b"))
+        while running._patience() != 600:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await loading
+        assert running._patience() == 60
+
+    run(settings("a", "b"), main)
 
 
 def test_what_is_pinned_or_was_loaded_at_the_start_stays() -> None:

@@ -14,6 +14,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STATES = ("cold", "loading", "warm", "failed")
 STAGES = ("queue", "preprocess", "vision", "prefill", "decode")
 OUTCOMES = ("hit", "miss")
+ENDS = ("answered", "failed", "cancelled")
 REFUSALS = ("queue_full", "too_late", "draining", "model_not_ready", "unauthenticated", "permission_denied", "rate_limited")
 """Why a request is refused at the door: no place in the queue, no hope to be done in time, the process stops, the model is not loaded, the
 caller has no key, may not do this, or asked for too much."""
@@ -88,6 +89,13 @@ class Metrics:
         self._slots = Gauge("paliserve_slots", "Requests that can run at once", ["model"], registry=registry)
         self._queue_limit = Gauge("paliserve_queue_limit", "Requests that may wait", ["model"], registry=registry)
         self._batch = Histogram("paliserve_batch_size", "Rows of a step", ["model", "phase"], buckets=ROWS, registry=registry)
+        self._accepted = Counter(
+            "paliserve_generations_accepted", "Requests that got a place in the queue: they have ended, wait or run", ["model"],
+            registry=registry,
+        )  # fmt: skip
+        self._ended = Counter(
+            "paliserve_generations_ended", "Accepted requests that ended, by how they did", ["model", "outcome"], registry=registry
+        )
         self._cache_asked = Counter(
             "paliserve_vision_cache_requests", "Pictures looked up in the vision cache", ["model", "outcome"], registry=registry
         )
@@ -149,6 +157,9 @@ class Metrics:
         """An instance was loaded with so many slots, or given back: 0 then; ``queue`` requests may wait."""
         for outcome in OUTCOMES:
             self._cache_asked.labels(instance, outcome)
+        self._accepted.labels(instance)
+        for end in ENDS:
+            self._ended.labels(instance, end)
         self._slots.labels(instance).set(slots)
         self._queue_limit.labels(instance).set(queue)
         self._holds[instance] = slots
@@ -174,6 +185,14 @@ class Metrics:
         """An instance changed its state."""
         for each in STATES:
             self._state.labels(instance, each).set(each == state)
+
+    def generation_accepted(self, instance: str) -> None:
+        """See ``EngineObserver``."""
+        self._accepted.labels(instance).inc()
+
+    def generation_ended(self, instance: str, end: str) -> None:
+        """See ``EngineObserver``."""
+        self._ended.labels(instance, end).inc()
 
     def batch_ran(self, instance: str, phase: str, size: int) -> None:
         """See ``EngineObserver``."""
