@@ -22,14 +22,9 @@ from service.observability.scraped import AdapterReading, DeviceReading, Scraped
 from service.settings import Settings
 from service.tasks.callers import caller
 from service.tasks.tasks import Tasks
+from service.watch import Watch
 
 logger = logging.getLogger(__name__)
-
-WATCHED_EVERY = 0.5
-"""Seconds."""
-
-FIRST_STEPS = 10
-"""So many times longer may a step take while an instance is warmed up: first steps may compile what later ones run."""
 
 
 class PaliServe:
@@ -40,8 +35,6 @@ class PaliServe:
         self.metrics = metrics
         self.draining = False
         self._warm = False
-        self._step_seconds = settings.step_seconds
-        self._watch: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[str, State], None]] = [lambda name, state: metrics.instance_entered(name, state.value)]
         self._fetcher = ImageFetcher(
             FetchLimits(
@@ -71,6 +64,7 @@ class PaliServe:
         self._keepers = {name: self._keeper(name) for name in self._builder.planned}
         for name, keeper in self._keepers.items():
             self._tell(name, keeper.state)
+        self._watch = Watch(settings.step_seconds, self._builder.devices, self._loaded, self._keepers, metrics.event_loop_lagged)
         self._catalogue = Catalogue(list(self._keepers.values()))
         self.tasks = Tasks(
             self._catalogue,
@@ -86,39 +80,13 @@ class PaliServe:
         await self._pictures.start()
         for device in self._builder.devices.values():
             device.start()
-        self._watch = asyncio.create_task(self._watch_over())
+        self._watch.start()
         for name in list(self._built):
             try:
                 await self._keepers[name].warm()
             except ModelNotReady as error:
                 raise OperatorError(error.message) from None
         self._warm = True
-
-    async def _watch_over(self) -> None:
-        """How late the event loop is: what waits for it, waits so long. And whether the devices come back from their steps."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + WATCHED_EVERY
-            await asyncio.sleep(WATCHED_EVERY)
-            lag = loop.time() - due
-            self.metrics.event_loop_lagged(lag)
-            # Where the whole process stood still, its steps did too.
-            if lag < self._patience() / 2:
-                self._rescue()
-
-    def _rescue(self) -> None:
-        for name, device in self._builder.devices.items():
-            if device.rescue(self._patience()):
-                continue
-            logger.error("%s does not come back from its step: its requests are refused", name)
-            for instance in self._loaded.values():
-                if instance.description.device == name:
-                    instance.engine.give_up("The model did not come back from a step, and this process must be started anew.")
-
-    def _patience(self) -> float:
-        """Seconds after which a step is given up."""
-        loading = any(keeper.state is State.LOADING for keeper in self._keepers.values())
-        return self._step_seconds * (FIRST_STEPS if loading else 1)
 
     def observe(self, listener: Callable[[str, State], None]) -> None:
         """Tell ``listener`` the name and state of each instance, now and whenever a state changes."""
@@ -143,8 +111,7 @@ class PaliServe:
         for device in self._builder.devices.values():
             await asyncio.to_thread(device.stop)
         await self._pictures.close()
-        if self._watch is not None:
-            self._watch.cancel()
+        self._watch.stop()
         self._workers.shutdown()
         await self._fetcher.close()
 
@@ -186,7 +153,7 @@ class PaliServe:
 
     def alive(self) -> bool:
         """Whether every device works and none is stuck in a step."""
-        return all(device.is_alive(self._patience()) for device in self._builder.devices.values())
+        return all(device.is_alive(self._watch.patience) for device in self._builder.devices.values())
 
     def _devices(self) -> list[DeviceReading]:
         readings = []
