@@ -14,12 +14,17 @@ import uvicorn
 from service.engine.worker import freeze
 from service.errors import OperatorError
 from service.instances.keeper import State
+from service.machine import memory_bytes, open_files
 from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn, Spans, Tracing
 from service.observability.version import build, package_version
 from service.settings import Settings
+from service.transports.budget import Budget
 from service.transports.grpc.server import GrpcServer, Limits
 from service.transports.rest.application import create_application
+from service.transports.rest.bodies import largest_body
+from service.transports.rest.connections import ConnectionLimits, Connections
+from service.transports.rest.protocol import Times
 from service.wiring import PaliServe
 
 logger = logging.getLogger(__name__)
@@ -33,6 +38,9 @@ SWITCH_INTERVAL = 0.0005
 
 MESSAGE_OVERHEAD = 1_000_000
 """Bytes that a message of gRPC may have beside its image."""
+
+OTHER_FILES = 512
+"""Files that the process may have open beside the connections of its HTTP port: connections of gRPC, pipes of workers, checkpoints."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -86,10 +94,15 @@ async def serve(settings: Settings) -> int:
     await service.start()
     freeze()
     sys.setswitchinterval(SWITCH_INTERVAL)
+    budget = _budget(settings, service.metrics)
     admin_key = settings.admin_key.get_secret_value() if settings.admin_key else None
-    application = create_application(service, service.metrics, settings.max_image_bytes, admin_key, tracing)
-    # h11 bounds the size of headers; httptools, which uvicorn prefers, does not.
-    config = uvicorn.Config(application, http="h11", ws="none", log_config=None, access_log=False, server_header=False)
+    application = create_application(service, service.metrics, settings.max_image_bytes, admin_key, tracing, budget)
+    # Uvicorn asks for a class, and calls it.
+    protocol = cast("type[asyncio.Protocol]", _connections(settings, service.metrics).protocol)
+    config = uvicorn.Config(
+        application, http=protocol, ws="none", log_config=None, access_log=False, server_header=False,
+        timeout_keep_alive=cast("int", settings.keep_alive_seconds),
+    )  # fmt: skip
     http_server = HttpServer(config, service, grpc_server)
     listener.listen(2048)
     where = "http://{}:{}".format(*listener.getsockname())
@@ -106,6 +119,29 @@ async def serve(settings: Settings) -> int:
     return 0
 
 
+def _connections(settings: Settings, metrics: Metrics) -> Connections:
+    files = open_files(settings.max_connections + OTHER_FILES)
+    at_once = min(settings.max_connections, max(1, files - OTHER_FILES))
+    if at_once < settings.max_connections:
+        logger.warning("the process may open %d files: %d connections are served at once, not %d", files, at_once, settings.max_connections)
+    rate = settings.slowest_bytes_per_second
+    times = Times(settings.receive_head_seconds, settings.receive_body_seconds, settings.send_seconds, rate)
+    return Connections(ConnectionLimits(at_once, settings.max_connections_per_address, times), metrics)
+
+
+def _budget(settings: Settings, metrics: Metrics) -> Budget:
+    least = 4 * max(largest_body(settings.max_image_bytes), _message_bytes(settings))
+    most = settings.max_held_bytes or max(least, memory_bytes() // 8)
+    budget = Budget(most, lambda: metrics.request_refused("memory_full"))
+    metrics.holding(lambda: budget.held, most)
+    return budget
+
+
+def _message_bytes(settings: Settings) -> int:
+    # Twice what an image may have, so that one somewhat too large is told so, by name.
+    return settings.grpc_max_message_bytes or 2 * settings.max_image_bytes + MESSAGE_OVERHEAD
+
+
 def _tracing(settings: Settings) -> Tracing:
     if not settings.tracing:
         return PassedOn()
@@ -118,8 +154,7 @@ def _tracing(settings: Settings) -> Tracing:
 async def _start_grpc(service: PaliServe, settings: Settings, reserved: socket.socket, tracing: Tracing) -> GrpcServer:
     """Answers at once: that the models are being warmed up. ``reserved`` holds the port until the server does."""
     limits = Limits(
-        # Twice what an image may have, so that one somewhat too large is told so, by name.
-        message_bytes=settings.grpc_max_message_bytes or 2 * settings.max_image_bytes + MESSAGE_OVERHEAD,
+        message_bytes=_message_bytes(settings),
         calls=settings.grpc_max_calls,
         calls_per_connection=settings.grpc_calls_per_connection,
         keepalive=settings.grpc_keepalive_seconds,

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 DECLARED = {
     "paliserve_requests_total": ("counter", "task model code transport"),
     "paliserve_requests_refused_total": ("counter", "reason"),
+    "paliserve_connections_cut_total": ("counter", "reason"),
     "paliserve_image_tokens_total": ("counter", "model"),
     "paliserve_prompt_tokens_total": ("counter", "model"),
     "paliserve_completion_tokens_total": ("counter", "model"),
@@ -25,6 +26,9 @@ DECLARED = {
     "paliserve_slots": ("gauge", "model"),
     "paliserve_queue_limit": ("gauge", "model"),
     "paliserve_waiting_tokens": ("gauge", "model"),
+    "paliserve_connections": ("gauge", ""),
+    "paliserve_held_bytes": ("gauge", ""),
+    "paliserve_held_bytes_limit": ("gauge", ""),
     "paliserve_instance_state": ("gauge", "model state"),
     "paliserve_vision_cache_bytes": ("gauge", "model"),
     "paliserve_step_age_seconds": ("gauge", "device"),

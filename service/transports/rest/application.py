@@ -9,13 +9,14 @@ from service.errors import PaliServeError
 from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn, Tracing
 from service.observability.version import package_version
+from service.transports.budget import Budget
 from service.transports.ports import Service
 from service.transports.rest import problems
 from service.transports.rest.batch import batch_routes
 from service.transports.rest.chat import chat_routes
 from service.transports.rest.health import health_routes
 from service.transports.rest.inference import inference_routes
-from service.transports.rest.middleware import Lingering
+from service.transports.rest.middleware import Holding, Lingering
 from service.transports.rest.models import model_routes
 from service.transports.rest.openapi import describe
 from service.transports.rest.routes import task_routes
@@ -24,9 +25,14 @@ from service.transports.visits import VisitBook
 
 
 def create_application(
-    service: Service, metrics: Metrics, max_image_bytes: int, admin_key: str | None = None, tracing: Tracing | None = None
+    service: Service,
+    metrics: Metrics,
+    max_image_bytes: int,
+    admin_key: str | None = None,
+    tracing: Tracing | None = None,
+    budget: Budget | None = None,
 ) -> FastAPI:
-    """The application over a running service. ``admin_key``: see ``model_routes``."""
+    """The application over a running service. ``admin_key``: see ``model_routes``. ``budget`` is that of all requests of the process."""
     application = FastAPI(
         title="PaliServe",
         version=package_version(),
@@ -48,6 +54,7 @@ def create_application(
     application.add_middleware(Visits, book=VisitBook("rest", metrics, tracing or PassedOn()))
     # Added last, it stands outermost: its waiting is no part of a visit's time.
     application.add_middleware(Lingering)
+    application.add_middleware(Holding, budget=budget or Budget())
     # FastAPI's way to replace the document.
     application.openapi = lambda: describe(application)  # type: ignore[method-assign]
     return application

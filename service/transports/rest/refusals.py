@@ -1,6 +1,6 @@
-"""What OpenAI's interface can ask and this service does not do. No other transport can be asked so: these errors are REST's own."""
+"""Errors of REST's own: what OpenAI's interface can ask and this service does not do, and what only HTTP can do wrong."""
 
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, MalformedBody
 
 
 class UnsupportedConversation(InvalidRequest):
@@ -9,3 +9,7 @@ class UnsupportedConversation(InvalidRequest):
 
 class UnsupportedParameter(InvalidRequest):
     """A parameter is well known and well formed, but nothing here does what it asks."""
+
+
+class SlowRequest(MalformedBody):
+    """The request came more slowly than is waited for."""
