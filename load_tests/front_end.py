@@ -117,6 +117,9 @@ class Service:
     def ready(self) -> None:
         """See ``ports.Service``."""
 
+    def check_room(self) -> None:
+        """See ``ports.Service``."""
+
 
 def serve(port: int) -> None:
     """The server's process, with gRPC on the next port; ``GET /processor-time`` tells what it used so far."""

@@ -19,6 +19,7 @@ from service.model.loading import set_threads
 from service.observability.metrics import Metrics
 from service.observability.scraped import AdapterReading, DeviceReading, Scraped
 from service.settings import Settings
+from service.tasks.callers import caller
 from service.tasks.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -176,6 +177,13 @@ class PaliServe:
             raise Draining("This process is stopping: send the request to another one.")
         if not self._warm:
             raise ModelNotReady("The models are being warmed up: try again in a few seconds.")
+
+    def check_room(self) -> None:
+        """Errors: Overloaded where no instance could take a request of who asks, and none is left that could be loaded for it."""
+        who = caller.get()
+        engines = [instance.engine for instance in self._loaded.values()]
+        if len(engines) == len(self._keepers) and not any(engine.has_room(who) for engine in engines):
+            engines[0].check_room(who)
 
     def _keeper(self, name: str) -> Keeper:
         on_demand = not self._builder.planned[name].wanted.preload

@@ -48,3 +48,7 @@ class Service(Protocol):
     def ready(self) -> None:
         """Return where new requests are taken. Errors: Draining, ModelNotReady."""
         ...
+
+    def check_room(self) -> None:
+        """Return where some instance may take one more request of ``callers.caller``'s. Errors: Overloaded."""
+        ...

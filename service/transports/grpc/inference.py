@@ -53,6 +53,7 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         visit = current_visit()
         visit.task = "infer"
         self._service.ready()
+        self._service.check_room()
         check_version(request.model_version)
         name = self._service.model(request.model_name).name
         wanted = check_outputs([each.name for each in request.outputs])

@@ -56,6 +56,7 @@ class PaliGemmaServicer(paligemma_pb2_grpc.PaliGemmaServiceServicer):
         visit = current_visit()
         visit.task = "generate"
         self._service.ready()
+        self._service.check_room()
         question = read("generate", request, context.time_remaining())
 
         def ask(listener: EventListener) -> Awaitable[TaskResult]:
@@ -80,6 +81,7 @@ class PaliGemmaServicer(paligemma_pb2_grpc.PaliGemmaServiceServicer):
         visit = current_visit()
         visit.task = task
         self._service.ready()
+        self._service.check_room()
         result = await read(task, request, context.time_remaining()).ask(self._service.tasks)
         visit.answer = result.answer
         return messages.WRITE[task](result, request_id.get())

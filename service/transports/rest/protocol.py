@@ -44,7 +44,7 @@ class Receipt:
     problem: PaliServeError | None = None
 
 
-class Door(Protocol):
+class Register(Protocol):
     """Who counts connections."""
 
     def enter(self, address: str) -> bool:
@@ -67,7 +67,7 @@ class TimedProtocol(H11Protocol):
 
     def __init__(
         self,
-        door: Door,
+        register: Register,
         times: Times,
         config: Config,
         server_state: ServerState,
@@ -77,7 +77,7 @@ class TimedProtocol(H11Protocol):
         self._receipt = Receipt()
         super().__init__(config, server_state, {**app_state, RECEIPT: self._receipt}, _loop)
         self.conn = Framing()
-        self._door = door
+        self._register = register
         self._times = times
         self._served = False
         self._timer: asyncio.TimerHandle | None = None
@@ -90,7 +90,7 @@ class TimedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See ``asyncio.Protocol``."""
         super().connection_made(transport)
-        self._served = self._door.enter(self._address)
+        self._served = self._register.enter(self._address)
         if self._served:
             self._receive_within(self._times.head)
         else:
@@ -103,7 +103,7 @@ class TimedProtocol(H11Protocol):
             self._timer = None
         if self._served:
             self._served = False
-            self._door.leave(self._address)
+            self._register.leave(self._address)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -137,7 +137,7 @@ class TimedProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Called with what h11 refuses; ``msg`` is the same for all of it."""
         flaw = self.conn.flaw
-        self._door.cut("malformed")
+        self._register.cut("malformed")
         detail = "This is not a request of HTTP/1.1 as it must be."
         self._give_up(MalformedBody(detail), flaw.error_status_hint if flaw else 400, detail)
 
@@ -164,6 +164,9 @@ class TimedProtocol(H11Protocol):
                 self._receive_within(self._times.head)
         else:
             self._receive_by = None
+            if state is h11.IDLE and self.timeout_keep_alive_task is None:
+                # The rest of a body was skipped behind its answer: uvicorn waits without end for what comes next.
+                self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _receive_within(self, seconds: float) -> None:
         self._receive_by = self.loop.time() + seconds
@@ -185,7 +188,7 @@ class TimedProtocol(H11Protocol):
         self._timer = None
         now = self.loop.time()
         if self._read_by is not None and self._read_by <= now:
-            self._door.cut("unread")
+            self._register.cut("unread")
             self.transport.abort()
             return
         if self._receive_by is not None and self._receive_by <= now:
@@ -204,7 +207,7 @@ class TimedProtocol(H11Protocol):
                 self._receive_by = now + (self._times.body if self.flow.read_paused else more)
                 return
         self._receive_by = None
-        self._door.cut("late")
+        self._register.cut("late")
         if self._receipt.problem is not None:
             self.transport.abort()
         elif in_body or self.conn.unread:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import httpx
 from fastapi import FastAPI
 
-from service.errors import ImageUrlForbidden, ModelNotFound, PaliServeError
+from service.errors import ImageUrlForbidden, ModelNotFound, Overloaded, PaliServeError
 from service.instances.description import ModelDescription
 from service.observability.metrics import Metrics
 from service.tasks.asks import Options
@@ -135,6 +135,7 @@ class FakeService:
     def __init__(self) -> None:
         self.fake = FakeTasks()
         self.refusal: PaliServeError | None = None
+        self.full = False
         self.lives = True
         self.state = "warm"
         self.shelf = shelf(2)
@@ -185,6 +186,10 @@ class FakeService:
     def ready(self) -> None:
         if self.refusal:
             raise self.refusal
+
+    def check_room(self) -> None:
+        if self.full:
+            raise Overloaded("The queue of fake is full: 256 requests are waiting. Try again later.", 3.0)
 
 
 class Rest:
