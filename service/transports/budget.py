@@ -1,6 +1,7 @@
 """One budget for the bytes of all requests that are being received or held, by whichever transport."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from service.errors import Overloaded
@@ -54,6 +55,15 @@ class Hold:
         """Give so many bytes back."""
         self.bytes -= count
         self._budget.held -= count
+
+    @contextmanager
+    def more(self, count: int) -> Iterator[None]:
+        """Hold so many bytes more, until the end of the ``with`` block. Errors: Overloaded."""
+        self.take(count)
+        try:
+            yield
+        finally:
+            self.give(count)
 
     def __enter__(self) -> "Hold":
         return self

@@ -29,9 +29,14 @@ def test_holds_share_one_budget_and_give_all_back() -> None:
 
 def test_what_is_held_is_given_back_when_a_request_fails() -> None:
     budget = Budget(100)
-    with pytest.raises(ValueError, match="x"), budget.hold() as hold:
-        hold.take(100)
-        raise ValueError("x")
+
+    def failing() -> None:
+        with budget.hold() as hold, hold.more(40):
+            hold.take(60)
+            raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        failing()
     assert budget.held == 0
 
 

@@ -10,19 +10,19 @@ from functools import partial
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
-from service.errors import MalformedBody, PaliServeError
+from service.errors import PaliServeError
 from service.observability.logs import request_id
+from service.transports.budget import Budget, Hold
+from service.transports.grpc.probes import PROBES, Probes
+from service.transports.grpc.receiving import Deserializer, each, one
 from service.transports.grpc.statuses import failure_of
 from service.transports.visits import Visit, VisitBook, identity
 
 logger = logging.getLogger(__name__)
 
-QUIET = ("/grpc.health.", "/grpc.reflection.")
-"""Services of the library's own kind, asked every few seconds by machines; their calls are no visits."""
-
-PROBES = frozenset({"inference.GRPCInferenceService/ServerLive", "inference.GRPCInferenceService/ServerReady"})
+QUIET = frozenset({"inference.GRPCInferenceService/ServerLive", "inference.GRPCInferenceService/ServerReady"})
 """Asked as often, but answered by us; logged only where debugging is on."""
 
 LONGEST_SEND = 60.0
@@ -31,7 +31,11 @@ LONGEST_SEND = 60.0
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Any]
 
+Receive = Callable[[AsyncIterator[bytes], Hold], Awaitable[Any]]
+"""Gives what a behaviour takes."""
+
 _visit: ContextVar[Visit] = ContextVar("visit")
+_hold: ContextVar[Hold] = ContextVar("hold")
 
 
 def current_visit() -> Visit:
@@ -39,11 +43,22 @@ def current_visit() -> Visit:
     return _visit.get()
 
 
-class Calls(grpc.aio.ServerInterceptor):
-    """What it wraps raises errors of the service's, or answers. A coroutine gives one answer; an async generator gives a stream of them."""
+def current_hold() -> Hold:
+    """What the call that the running task answers holds."""
+    return _hold.get()
 
-    def __init__(self, book: VisitBook) -> None:
+
+class Calls(grpc.aio.ServerInterceptor):
+    """What it wraps raises errors of the service's, or answers. A coroutine gives one answer; an async generator gives a stream of them.
+
+    To the library every call sends a stream, so that there can be an end to how long its message may take. ``receive_seconds``: that end.
+    """
+
+    def __init__(self, book: VisitBook, budget: Budget, receive_seconds: float) -> None:
         self._book = book
+        self._budget = budget
+        self._receive_seconds = receive_seconds
+        self._probes = Probes(receive_seconds)
 
     async def intercept_service(
         self,
@@ -52,31 +67,34 @@ class Calls(grpc.aio.ServerInterceptor):
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """See ``ServerInterceptor``."""
         handler: Any = await continuation(handler_call_details)
-        if handler is None or handler_call_details.method.startswith(QUIET):
-            return handler  # type: ignore[no-any-return]
+        if handler is None:
+            return None
+        if handler_call_details.method.startswith(PROBES):
+            return self._probes.limited(handler)  # type: ignore[no-any-return]
         sent = text_metadata(handler_call_details.invocation_metadata)
-        wrap = _Call(self._book, handler_call_details.method, sent).around
-        # Not left to the library, which tells the client of an exception by its class.
-        decode = partial(_decoded, handler.request_deserializer)
+        wrap = _Call(self._book, self._budget, handler_call_details.method, sent).around
         coders = (None, handler.response_serializer)
         if handler.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(wrap(_streamed(handler.stream_stream), partial(_each_decoded, decode)), *coders)
+            receive: Receive = partial(_stream, handler.request_deserializer)
+            return grpc.stream_stream_rpc_method_handler(wrap(_streamed(handler.stream_stream), receive), *coders)
+        receive = partial(one, handler.request_deserializer, self._receive_seconds)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(wrap(_streamed(handler.unary_stream), decode), *coders)
-        return grpc.unary_unary_rpc_method_handler(wrap(handler.unary_unary, decode), *coders)
+            return grpc.stream_stream_rpc_method_handler(wrap(_streamed(handler.unary_stream), receive), *coders)
+        return grpc.stream_unary_rpc_method_handler(wrap(handler.unary_unary, receive), *coders)
 
 
 class _Call:
     """One call of a method, with the metadata that it was sent."""
 
-    def __init__(self, book: VisitBook, method: str, sent: dict[str, str]) -> None:
+    def __init__(self, book: VisitBook, budget: Budget, method: str, sent: dict[str, str]) -> None:
         self._book = book
+        self._budget = budget
         # A handler was found for it, so it is no stranger's text.
         self._method = method.lstrip("/")
         self._sent = sent
 
-    def around(self, behaviour: Behaviour, decode: Callable[[Any], Any]) -> Behaviour:
-        """The same, as a visit. ``decode`` makes of what was sent what ``behaviour`` takes."""
+    def around(self, behaviour: Behaviour, receive: Receive) -> Behaviour:
+        """The same, as a visit. ``receive`` makes of what is sent what ``behaviour`` takes."""
 
         async def call(sent: Any, context: Context) -> Any:
             visit, status, began = Visit(), grpc.StatusCode.OK, time.monotonic()
@@ -86,7 +104,9 @@ class _Call:
             trailers = (("x-request-id", request_id.get()),)
             context.set_trailing_metadata(trailers)
             try:
-                return await behaviour(decode(sent), context)
+                with self._budget.hold() as hold:
+                    _hold.set(hold)
+                    return await behaviour(await receive(sent, hold), context)
             except asyncio.CancelledError:
                 visit.code, status = "cancelled", grpc.StatusCode.CANCELLED
                 raise
@@ -97,7 +117,7 @@ class _Call:
                     logger.exception("unforeseen")
             finally:
                 visit.seconds = time.monotonic() - began
-                level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in PROBES else logging.INFO
+                level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in QUIET else logging.INFO
                 self._book.close(visit, self._method, status.name, self._sent, level)
             return await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
 
@@ -109,16 +129,9 @@ def text_metadata(metadata: Any) -> dict[str, str]:
     return {name: value for name, value in metadata or () if isinstance(value, str)}
 
 
-def _decoded(deserialize: Callable[[bytes], Message], sent: bytes) -> Message:
-    try:
-        return deserialize(sent)
-    except DecodeError:
-        raise MalformedBody("The message cannot be read: it is broken, or not of this call's kind.") from None
-
-
-async def _each_decoded(decode: Callable[[bytes], Message], sent: AsyncIterator[bytes]) -> AsyncGenerator[Message, None]:
-    async for each in sent:
-        yield decode(each)
+async def _stream(deserialize: Deserializer, sent: AsyncIterator[bytes], _: Hold) -> AsyncGenerator[Message, None]:
+    # Each message is held by whoever takes it.
+    return each(deserialize, sent)
 
 
 def _streamed(behaviour: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Behaviour:

@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection
 
 from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn, Tracing
+from service.transports.budget import Budget
 from service.transports.grpc import inference
 from service.transports.grpc.calls import Calls
 from service.transports.grpc.generated import inference_pb2_grpc, paligemma_pb2_grpc
@@ -16,6 +17,9 @@ from service.transports.grpc.health import Health
 from service.transports.grpc.servicer import NAME, PaliGemmaServicer
 from service.transports.ports import Service
 from service.transports.visits import VisitBook
+
+METADATA_BYTES = 16_384
+"""Of the headers of a call; more is refused by the library before anybody sees it."""
 
 GRACE = 5.0
 """Seconds that calls have to end after the last request was answered: streams on which nothing comes, answers on their way."""
@@ -30,7 +34,8 @@ class Limits:
 
     ``keepalive``: seconds without a sign of life from a client until the server asks for one, and ``keepalive_timeout`` until it must come.
     ``ping_interval``: seconds that a client must leave between its own pings. ``connection_age``: seconds after which a client is asked to
-    connect anew, so that its calls spread over servers that have come since; None: never.
+    connect anew, so that its calls spread over servers that have come since; None: never. ``receive``: seconds in which a call's message
+    must have come.
     """
 
     message_bytes: int
@@ -40,6 +45,7 @@ class Limits:
     keepalive_timeout: float
     ping_interval: float
     connection_age: float | None
+    receive: float = 60.0
 
     def channel_arguments(self) -> list[tuple[str, int]]:
         """In gRPC's words."""
@@ -50,6 +56,12 @@ class Limits:
             "grpc.keepalive_timeout_ms": int(1000 * self.keepalive_timeout),
             "grpc.keepalive_permit_without_calls": 1,
             "grpc.http2.min_recv_ping_interval_without_data_ms": int(1000 * self.ping_interval),
+            "grpc.http2.max_ping_strikes": 2,
+            "grpc.max_metadata_size": METADATA_BYTES,
+            "grpc.absolute_max_metadata_size": METADATA_BYTES,
+            "grpc.server_handshake_timeout_ms": 10_000,
+            # A connection without calls.
+            "grpc.max_connection_idle_ms": 300_000,
             # A port that another server listens on is taken.
             "grpc.so_reuseport": 0,
         }
@@ -62,13 +74,27 @@ class GrpcServer:
     """All that is offered over gRPC."""
 
     def __init__(
-        self, service: Service, metrics: Metrics, limits: Limits, reflected: bool, version: str, tracing: Tracing | None = None
+        self,
+        service: Service,
+        metrics: Metrics,
+        limits: Limits,
+        reflected: bool,
+        version: str,
+        tracing: Tracing | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        """``reflected``: whether clients may ask which services and messages there are. ``version`` is the program's."""
+        """``reflected``: whether clients may ask which services and messages there are. ``version`` is the program's.
+
+        ``budget`` is that of all requests of the process.
+        """
         # Its complaints go to the standard error, past our log; what matters in them is raised as well.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         book = VisitBook("grpc", metrics, tracing or PassedOn())
-        self._server = grpc.aio.server(interceptors=[Calls(book)], options=limits.channel_arguments(), maximum_concurrent_rpcs=limits.calls)
+        self._server = grpc.aio.server(
+            interceptors=[Calls(book, budget or Budget(), limits.receive)],
+            options=limits.channel_arguments(),
+            maximum_concurrent_rpcs=limits.calls,
+        )
         services = [NAME, inference.NAME]
         inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference.InferenceServicer(service, version), self._server)  # type: ignore[no-untyped-call]
         paligemma_pb2_grpc.add_PaliGemmaServiceServicer_to_server(PaliGemmaServicer(service, book), self._server)  # type: ignore[no-untyped-call]

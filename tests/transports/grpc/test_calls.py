@@ -10,6 +10,7 @@ import pytest
 
 from service.errors import InvalidImage
 from service.observability.tracing import PassedOn
+from service.transports.budget import Budget
 from service.transports.grpc import calls
 from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.visits import VisitBook, logger
@@ -107,7 +108,11 @@ def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch, se
 
     async def followed() -> None:
         book = VisitBook("grpc", server.metrics, PassedOn())
-        around: Any = calls._Call(book, "/a/B", {}).around(calls._streamed(answers), str)
+
+        async def receive(sent: object, hold: object) -> object:
+            return sent
+
+        around: Any = calls._Call(book, Budget(), "/a/B", {}).around(calls._streamed(answers), receive)
         with pytest.raises(asyncio.CancelledError):
             await around("", UnreadContext())
 

@@ -245,3 +245,18 @@ def test_connections_are_counted_while_they_are_there(rest: Rest) -> None:
         return [open_then]
 
     assert with_server(rest.application, rest.metrics, ask) == [3]
+
+
+def test_threat_22_a_skipped_body_ends_like_any_other(rest: Rest) -> None:
+    rest.service.full = True
+
+    async def ask(served: Served) -> list[bytes]:
+        dripping, idle = await served.connect(), await served.connect()
+        for client in (dripping, idle):
+            await client.say(POST + b"content-length: %d\r\n\r\n" % len(BODY))
+            assert (await client.answer())[0] == 503
+        # One never sends what it announced; the other does, and then nothing more.
+        await idle.say(BODY)
+        return [await dripping.all(), await idle.all()]
+
+    assert with_server(rest.application, rest.metrics, ask, limited(body=SOON), keep_alive=SOON) == [b"", b""]
