@@ -89,12 +89,11 @@ async def serve(settings: Settings) -> int:
     listener = _bind(settings.host, settings.port, "--port")
     grpc_reserved = _bind(settings.host, settings.grpc_port, "--grpc-port") if settings.grpc_port else None
     service = PaliServe(settings, Metrics(package_version(), **build()))
-    tracing = _tracing(settings)
-    grpc_server = await _start_grpc(service, settings, grpc_reserved, tracing) if grpc_reserved else None
+    budget, tracing = _budget(settings, service.metrics), _tracing(settings)
+    grpc_server = await _start_grpc(service, settings, grpc_reserved, tracing, budget) if grpc_reserved else None
     await service.start()
     freeze()
     sys.setswitchinterval(SWITCH_INTERVAL)
-    budget = _budget(settings, service.metrics)
     admin_key = settings.admin_key.get_secret_value() if settings.admin_key else None
     application = create_application(service, service.metrics, settings.max_image_bytes, admin_key, tracing, budget)
     # Uvicorn asks for a class, and calls it.
@@ -151,7 +150,7 @@ def _tracing(settings: Settings) -> Tracing:
         raise ServingError("tracing needs OpenTelemetry: pip install 'paliserve[tracing]'.") from None
 
 
-async def _start_grpc(service: PaliServe, settings: Settings, reserved: socket.socket, tracing: Tracing) -> GrpcServer:
+async def _start_grpc(service: PaliServe, settings: Settings, reserved: socket.socket, tracing: Tracing, budget: Budget) -> GrpcServer:
     """Answers at once: that the models are being warmed up. ``reserved`` holds the port until the server does."""
     limits = Limits(
         message_bytes=_message_bytes(settings),
@@ -161,8 +160,9 @@ async def _start_grpc(service: PaliServe, settings: Settings, reserved: socket.s
         keepalive_timeout=settings.grpc_keepalive_timeout_seconds,
         ping_interval=settings.grpc_ping_interval_seconds,
         connection_age=settings.grpc_connection_age_seconds,
+        receive=settings.grpc_receive_seconds,
     )
-    server = GrpcServer(service, service.metrics, limits, settings.grpc_reflection, package_version(), tracing)
+    server = GrpcServer(service, service.metrics, limits, settings.grpc_reflection, package_version(), tracing, budget)
     service.observe(lambda name, state: server.tell_of(name, state is State.WARM))
     with reserved:
         try:

@@ -42,7 +42,8 @@ class Settings(BaseModel):
     grpc_reflection: bool = True
     grpc_max_message_bytes: int | None = Field(default=None, ge=1, lt=2**31)
     grpc_max_calls: int = Field(default=512, ge=1)
-    grpc_calls_per_connection: int = Field(default=128, ge=1, lt=2**31)
+    grpc_calls_per_connection: int = Field(default=100, ge=1, lt=2**31)
+    grpc_receive_seconds: Seconds = 60.0
     grpc_keepalive_seconds: Seconds = 60.0
     grpc_keepalive_timeout_seconds: Seconds = 20.0
     grpc_ping_interval_seconds: Seconds = 10.0

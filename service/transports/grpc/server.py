@@ -4,9 +4,11 @@ import os
 from dataclasses import dataclass
 
 import grpc
+from google.protobuf.internal import api_implementation
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from service.errors import OperatorError
 from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn, Tracing
 from service.transports.budget import Budget
@@ -87,6 +89,8 @@ class GrpcServer:
 
         ``budget`` is that of all requests of the process.
         """
+        if api_implementation.Type() != "upb":
+            raise OperatorError("protobuf runs without its C implementation (upb), whose messages may nest only so deep: install it anew.")
         # Its complaints go to the standard error, past our log; what matters in them is raised as well.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         book = VisitBook("grpc", metrics, tracing or PassedOn())
