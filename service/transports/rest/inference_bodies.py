@@ -13,7 +13,7 @@ from service.errors import InvalidRequest, MalformedBody, RequestTooLarge, Unsup
 from service.transports.budget import Hold
 from service.transports.inference.questions import INPUTS, VERSION
 from service.transports.inference.tensors import BYTES, MOST_ELEMENTS, Tensor, check, pack, refused, unpack
-from service.transports.requests import refusal
+from service.transports.requests import MOST_NUMBER, refusal
 from service.transports.rest.bodies import Fetch, decoded_image, held_by, json_object, largest_body, whole_body
 
 JSON_LENGTH = "inference-header-content-length"
@@ -32,7 +32,9 @@ MOST_RATIO = 100
 SMALL = 64_000
 MOST_PARAMETERS = 64
 
-Parameters = Annotated[dict[str, bool | int | float | str], Field(max_length=MOST_PARAMETERS)]
+Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Number = Annotated[float, Field(ge=-MOST_NUMBER, le=MOST_NUMBER)]
+Parameters = Annotated[dict[str, bool | Integer | Number | Annotated[str, Field(max_length=8192)]], Field(max_length=MOST_PARAMETERS)]
 
 
 class InputBody(BaseModel):
@@ -40,7 +42,7 @@ class InputBody(BaseModel):
 
     name: Annotated[str, Field(max_length=256)]
     datatype: Annotated[str, Field(max_length=64)]
-    shape: Annotated[list[int], Field(max_length=8)]
+    shape: Annotated[list[Integer], Field(max_length=8)]
     parameters: Parameters = {}
     data: Annotated[list[Any], Field(max_length=MOST_ELEMENTS)] | None = None
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from service.errors import PaliServeError
 from service.transports.offers import OFFERS
 from service.transports.ports import Service
+from service.transports.requests import LONGEST_NAME
 from service.transports.rest import problems
 from service.transports.rest.batch import MOST_REQUESTS
 from service.transports.rest.chat_requests import ChatRequest
@@ -116,6 +117,9 @@ def describe(application: FastAPI) -> dict[str, Any]:
         _add(schemas, model)
     for path, operations in document["paths"].items():
         for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                # A longer name is the name of nothing.
+                parameter["schema"].setdefault("maxLength", LONGEST_NAME)
             operation["responses"].pop("422", None)
             name = path.removeprefix("/v1/")
             if path == f"{ADAPTER}/load":

@@ -31,14 +31,14 @@ def _all_levels(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("asked", ["a", "A-1_b.c", "x" * 64])
-def test_a_sane_id_is_kept(server: Grpc, asked: str) -> None:
+def test_threat_32_a_sane_id_is_kept(server: Grpc, asked: str) -> None:
     response, call = server.stub.Read.with_call(READ, metadata=(("x-request-id", asked),))
     assert response.id == asked
     assert dict(call.trailing_metadata())["x-request-id"] == asked
 
 
 @pytest.mark.parametrize("asked", ["", "x" * 65, "a b", "<script>"])
-def test_another_id_is_replaced(server: Grpc, asked: str) -> None:
+def test_threat_32_another_id_is_replaced(server: Grpc, asked: str) -> None:
     ids = {server.stub.Read(READ, metadata=(("x-request-id", asked),)).id for _ in range(2)}
     assert len(ids) == 2
     assert all(len(each) == 32 and each.isalnum() for each in ids)
@@ -96,7 +96,9 @@ class UnreadContext:
         await asyncio.Event().wait()
 
 
-def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch, server: Grpc, caplog: pytest.LogCaptureFixture) -> None:
+def test_threat_22_who_does_not_read_is_left(
+    monkeypatch: pytest.MonkeyPatch, server: Grpc, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(calls, "LONGEST_SEND", 0.01)
     closed = []
 

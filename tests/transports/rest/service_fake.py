@@ -16,6 +16,7 @@ from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Answer, Box, Detection, ImageSize, MaskFormat, RleMask, Segment, TaskResult, Timings, Usage
 from service.tasks.streaming import Progress
 from service.tasks.tasks import Tasks
+from service.transports.budget import Budget
 from service.transports.rest.application import create_application
 from tests.fakes import shelf
 
@@ -198,7 +199,8 @@ class Rest:
     def __init__(self) -> None:
         self.service = FakeService()
         self.metrics = Metrics("0")
-        self.application: FastAPI = create_application(self.service, self.metrics, MAX_IMAGE_BYTES, ADMIN_KEY)
+        self.budget = Budget(10_000_000)
+        self.application: FastAPI = create_application(self.service, self.metrics, MAX_IMAGE_BYTES, ADMIN_KEY, budget=self.budget)
 
     @property
     def fake(self) -> FakeTasks:

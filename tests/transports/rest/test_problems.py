@@ -80,7 +80,7 @@ def test_an_error_with_fields_names_them(rest: Rest) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("the secret"), KeyError("the secret"), TimeoutError("the secret"), OSError("the secret")])
-def test_the_unforeseen_tells_nothing(rest: Rest, error: Exception) -> None:
+def test_threat_59_the_unforeseen_tells_nothing(rest: Rest, error: Exception) -> None:
     rest.fake.error = error
     response = rest.json("read")
     problem(response, 500, "internal")
