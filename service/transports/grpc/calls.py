@@ -117,11 +117,18 @@ class _Call:
                     logger.exception("unforeseen")
             finally:
                 visit.seconds = time.monotonic() - began
-                level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in QUIET else logging.INFO
-                self._book.close(visit, self._method, status.name, self._sent, level)
+                self._close(visit, status)
             return await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
 
         return call
+
+    def _close(self, visit: Visit, status: grpc.StatusCode) -> None:
+        level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in QUIET else logging.INFO
+        try:
+            self._book.close(visit, self._method, status.name, self._sent, level)
+        except Exception:
+            # The library would tell the client of it, in its own words.
+            logger.exception("unforeseen")
 
 
 def text_metadata(metadata: Any) -> dict[str, str]:

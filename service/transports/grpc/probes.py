@@ -1,5 +1,6 @@
 """Health and reflection: calls of the library's own kind, asked every few seconds by machines. They are no visits, but they have limits."""
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -16,6 +17,8 @@ MOST_STREAMS = 64
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any
+
+logger = logging.getLogger(__name__)
 
 
 class Probes:
@@ -35,9 +38,11 @@ class Probes:
         async def call(sent: AsyncIterator[bytes], context: Context) -> Any:
             try:
                 request = decoded(handler.request_deserializer, await first(sent, self._seconds))
-            except PaliServeError as error:
+                return await handler.unary_unary(request, context)
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:
                 await _abort(context, error)
-            return await handler.unary_unary(request, context)
 
         return call
 
@@ -50,7 +55,9 @@ class Probes:
                 async with aclosing(self._answers(handler, sent, context)) as answers:
                     async for answer in answers:
                         yield answer
-            except PaliServeError as error:
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:
                 await _abort(context, error)
             finally:
                 self._streams -= 1
@@ -67,6 +74,8 @@ class Probes:
                 yield answer
 
 
-async def _abort(context: Context, error: PaliServeError) -> None:
+async def _abort(context: Context, error: Exception) -> None:
+    if not isinstance(error, PaliServeError):
+        logger.exception("unforeseen")
     failure = failure_of(error)
     await context.abort(failure.status, failure.message)

@@ -96,9 +96,7 @@ class UnreadContext:
         await asyncio.Event().wait()
 
 
-def test_threat_22_who_does_not_read_is_left(
-    monkeypatch: pytest.MonkeyPatch, server: Grpc, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_threat_22_who_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch, server: Grpc, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(calls, "LONGEST_SEND", 0.01)
     closed = []
 

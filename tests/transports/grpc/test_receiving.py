@@ -61,7 +61,7 @@ def test_threat_22_a_call_whose_message_never_comes_gives_its_place_back(loop: a
     server = Grpc(loop, replace(LIMITS, calls=1, receive=0.1))
     silent = Silent()
     # To HTTP/2 a call of one message is a stream like any other.
-    call: Any = server.channel.stream_stream(method, bytes, bytes)(iter(silent))  # type: ignore[arg-type]
+    call: Any = server.channel.stream_stream(method, bytes, bytes)(iter(silent))
     assert code_of(call) is grpc.StatusCode.DEADLINE_EXCEEDED
     silent.end()
     assert server.stub.Read(READ).text_read == "some text"
@@ -70,14 +70,14 @@ def test_threat_22_a_call_whose_message_never_comes_gives_its_place_back(loop: a
 
 @pytest.mark.parametrize("method", ["Read", "StreamGenerate"])
 def test_a_call_that_ends_without_a_message(server: Grpc, method: str) -> None:
-    call: Any = server.channel.stream_stream(f"{PATH}{method}", bytes, bytes)(iter(()))  # type: ignore[arg-type]
+    call: Any = server.channel.stream_stream(f"{PATH}{method}", bytes, bytes)(iter(()))
     assert code_of(call) is grpc.StatusCode.INVALID_ARGUMENT
     assert "without a message" in call.details()
 
 
 def test_threat_29_only_so_many_watch(server: Grpc, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "MOST_STREAMS", 2)
-    health = health_pb2_grpc.HealthStub(server.channel)
+    health: Any = health_pb2_grpc.HealthStub(server.channel)
     watches: list[Any] = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
     for each in watches:
         next(each)
