@@ -131,6 +131,23 @@ def test_pages(rest: Rest) -> None:
     assert docs.headers["content-type"].startswith("text/html")
 
 
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/v1/models", "/metrics", "/livez"])
+def test_threat_30_ranges_are_ignored(rest: Rest, path: str) -> None:
+    whole = rest.get(path)
+    ranges = "bytes=" + ",".join(f"{number}-{number}" for number in range(5_000))
+    response = rest.get(path, headers={"range": ranges, "if-range": "*"})
+    assert response.status_code == 200
+    assert "content-range" not in response.headers
+    assert path == "/metrics" or response.content == whole.content
+
+
+@pytest.mark.parametrize("path", ["/docs/../openapi.json", "/..%2f..%2fetc/passwd", "/static/../../etc/passwd", "//etc/passwd"])
+def test_threat_30_no_path_leads_to_a_file(rest: Rest, path: str) -> None:
+    response = rest.get(f"http://test{path}")
+    assert response.status_code in (200, 404)
+    assert "root:" not in response.text
+
+
 def test_a_service_that_stops_takes_nothing_new(rest: Rest) -> None:
     rest.service.refusal = Draining("The service is stopping; ask another replica.")
     for task in OFFERS:
