@@ -115,19 +115,14 @@ class Engine:
         """Requests that hold a slot."""
         return self._running
 
-    def has_room(self, caller: str) -> bool:
-        """Whether one more of a caller's requests may wait."""
-        return self._places.has_room(caller, self._pace.places(self._limits.queue, self._limits.queue_seconds))
+    @property
+    def most_waiting(self) -> int:
+        """Requests that may wait at the present pace."""
+        return self._pace.places(self._limits.queue, self._limits.queue_seconds)
 
-    def check_room(self, caller: str) -> None:
-        """Refuse, and count it, where no more of a caller's may wait. Errors: Overloaded."""
-        if self.has_room(caller):
-            return
-        self._observer.request_refused("queue_full")
-        raise Overloaded(
-            f"The queue of {self._name} is full: {self.waiting} requests are waiting. Try again later.",
-            retry_after=self._pace.wait(self._places.ahead(caller)),
-        )
+    def wait(self, caller: str) -> float:
+        """Seconds that one more of a caller's requests would wait."""
+        return self._pace.wait(self._places.ahead(caller))
 
     @contextmanager
     def reserve(self, deadline: float, caller: str = "") -> Iterator["Place"]:
@@ -138,8 +133,10 @@ class Engine:
         now = self._clock()
         if now >= deadline:
             raise DeadlineExceeded("The request's time ran out before it could be queued; allow more with timeout_ms.")
-        self.check_room(caller)
-        wait = self._pace.wait(self._places.ahead(caller))
+        wait = self.wait(caller)
+        if not self._places.has_room(caller, self.most_waiting):
+            self._observer.request_refused("queue_full")
+            raise Overloaded(f"The queue of {self._name} is full: {self.waiting} requests are waiting. Try again later.", retry_after=wait)
         # Somebody must run, or an estimate that was too long once would never be put right.
         if self.waiting + self._running and now + wait + self._pace.run > deadline:
             self._observer.request_refused("too_late")

@@ -1,6 +1,7 @@
 """What every transport needs from the service that ``main`` builds."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from service.instances.description import ModelDescription
@@ -49,6 +50,6 @@ class Service(Protocol):
         """Return where new requests are taken. Errors: Draining, ModelNotReady."""
         ...
 
-    def check_room(self) -> None:
-        """Return where some instance may take one more request of ``callers.caller``'s. Errors: Overloaded."""
+    def room(self) -> AbstractContextManager[None]:
+        """Room for one request of ``callers.caller``'s, from before it is read until it is answered. Errors: Overloaded, when entered."""
         ...

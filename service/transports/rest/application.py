@@ -54,11 +54,10 @@ def create_application(
     _handle_errors(application)
     book = VisitBook("rest", metrics, tracing or PassedOn())
     application.add_middleware(Visits, book=book)
-    # Further out than a visit: its waiting is no part of a visit's time.
-    application.add_middleware(Lingering)
     application.add_middleware(Holding, budget=budget or Budget())
-    # Added last, it stands outermost.
     application.add_middleware(Door, service=service, book=book)
+    # Added last, it stands outermost: its waiting is no part of a visit's time.
+    application.add_middleware(Lingering)
     # FastAPI's way to replace the document.
     application.openapi = lambda: describe(application)  # type: ignore[method-assign]
     return application

@@ -16,6 +16,7 @@ from service.errors import ImageTooLarge, InvalidRequest, MalformedBody, Request
 from service.transports.budget import Hold
 from service.transports.rest.forms import MOST_IMAGES, bad_image, read_form
 from service.transports.rest.middleware import HELD
+from service.transports.rest.protocol import receipt_of
 
 OVERHEAD = 1_000_000
 """Bytes a body may have beside its image."""
@@ -116,7 +117,7 @@ def held_by(request: Request) -> Hold:
 
 
 def _limited(request: Request, most: int, error: type[ImageTooLarge] | type[RequestTooLarge]) -> Request:
-    """The same request, whose body ends in an error once it is longer than ``most`` bytes, whatever its head says.
+    """The same request, whose body ends in an error once it is longer than ``most`` bytes, whatever its head says, or will not be whole.
 
     What it announces must have room, but takes none: who announces much and sends nothing would keep others out.
     """
@@ -124,7 +125,7 @@ def _limited(request: Request, most: int, error: type[ImageTooLarge] | type[Requ
     stated = request.headers.get("content-length", "0")
     if stated.isdecimal() and (len(stated) > 15 or int(stated) > most):
         raise error(refusal)
-    held = held_by(request)
+    held, receipt = held_by(request), receipt_of(request.scope)
     held.check(int(stated) if stated.isdecimal() else 0)
     received = pieces = 0
     inner: Receive = request.receive
@@ -132,6 +133,8 @@ def _limited(request: Request, most: int, error: type[ImageTooLarge] | type[Requ
     async def receive() -> Message:
         nonlocal received, pieces
         message = await inner()
+        if receipt.problem is not None:
+            raise receipt.problem
         length = len(message.get("body", b""))
         received += length
         pieces += 1

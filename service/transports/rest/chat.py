@@ -32,7 +32,6 @@ def chat_routes(service: Service, max_image_bytes: int) -> APIRouter:
         visit = visit_of(request)
         visit.task = "chat"
         service.ready()
-        service.check_room()
         asked = read_chat(await read_object(request, max_image_bytes, EXAMPLE))
         prefix, options = asked.prefix(), asked.options()
         image = await _image(service, asked, max_image_bytes, held_by(request))

@@ -1,6 +1,8 @@
 """A full service says so before it reads a request, so that refusing costs next to nothing and those inside are served on."""
 
+import re
 import time
+from contextlib import ExitStack
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -12,14 +14,12 @@ from service.transports.ports import Service
 from service.transports.rest import problems
 from service.transports.visits import Visit, VisitBook, identity
 
-TASKS = {f"/v1/{name}": name for name in OFFERS} | {"/v1/chat/completions": "chat"}
-
-LEFT_UNREAD = 1_000_000
-"""Bytes of a body that the connection skips, and is then good for another request. What is larger is refused by its route."""
+TASKS = {f"/v1/{name}": name for name in OFFERS} | {"/v1/chat/completions": "chat", "/v1/batch": "batch"}
+INFER = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer")
 
 
 class Door:
-    """ASGI middleware: refuses a task with the answer that its route would give, when no place is free for anybody who asks."""
+    """ASGI middleware: lets in as many as there is room for, and refuses others as their routes would."""
 
     def __init__(self, app: ASGIApp, service: Service, book: VisitBook) -> None:
         self._app = app
@@ -28,28 +28,33 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        task = TASKS.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        task = _task(scope)
         if task is None:
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
-        try:
-            self._service.check_room()
-        except Overloaded as error:
-            headers = Headers(scope=scope)
-            if _is_skipped(headers):
-                token = request_id.set(identity(headers.get("x-request-id", "")))
-                try:
-                    answer = problems.of_error(error, scope["path"])
-                    answer.headers["x-request-id"] = request_id.get()
-                    await answer(scope, receive, send)
-                finally:
-                    request_id.reset(token)
+        with ExitStack() as inside:
+            try:
+                inside.enter_context(self._service.room())
+            except Overloaded as error:
+                await _refuse(error, scope, receive, send)
                 self._book.turn_away(Visit(task, "overloaded", seconds=time.monotonic() - began))
-                return
-        await self._app(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
 
 
-def _is_skipped(headers: Headers) -> bool:
-    length = headers.get("content-length", "")
-    return length.isascii() and length.isdecimal() and len(length) < 10 and int(length) <= LEFT_UNREAD
+def _task(scope: Scope) -> str | None:
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return None
+    path: str = scope["path"]
+    return TASKS.get(path) or ("infer" if INFER.fullmatch(path) else None)
+
+
+async def _refuse(error: Overloaded, scope: Scope, receive: Receive, send: Send) -> None:
+    token = request_id.set(identity(Headers(scope=scope).get("x-request-id", "")))
+    try:
+        answer = problems.of_error(error, scope["path"])
+        answer.headers["x-request-id"] = request_id.get()
+        await answer(scope, receive, send)
+    finally:
+        request_id.reset(token)

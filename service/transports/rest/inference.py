@@ -118,7 +118,6 @@ def _infer(service: Service, max_image_bytes: int) -> Callable[[Request, str], A
         visit = visit_of(request)
         visit.task = "infer"
         service.ready()
-        service.check_room()
         name = service.model(model).name
         asked = await read_infer(request, max_image_bytes, service.fetch_image)
         wanted = check_outputs([each.name for each in asked.body.outputs])

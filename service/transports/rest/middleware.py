@@ -7,13 +7,16 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.transports.budget import Budget
-from service.transports.rest.protocol import RECEIPT, Receipt
+from service.transports.rest.protocol import Receipt, receipt_of
 
 HELD = "held"
 """Where in the state of a request's scope its ``Hold`` is."""
 
 MOST_DRAINED = 64_000_000
 """Bytes of a body that are read away behind an early answer."""
+
+MOST_SKIPPED = 1_000_000
+"""Bytes of a body for which it is not worth closing a connection."""
 
 LONGEST_DRAIN = 5.0
 """Seconds that this may take."""
@@ -36,8 +39,6 @@ class Holding:
 class Lingering:
     """ASGI middleware: answers first, then reads a bounded rest of the body away, then lets the connection close.
 
-    What waits for a body that will never be whole is told so: receiving raises what is wrong.
-
     A connection that is closed while bytes wait unread is reset, and the reset destroys the answer on its way to a client that sends
     all before it reads: RFC 9112, section 9.6.
     """
@@ -47,17 +48,15 @@ class Lingering:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or _is_skipped(headers := Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
-        unread, owed = _announces_body(Headers(scope=scope)), False
-        receipt: Receipt = scope.setdefault("state", {}).get(RECEIPT) or Receipt()
+        unread, owed = _announces_body(headers), False
+        receipt = receipt_of(scope)
 
         async def receive_noted() -> Message:
             nonlocal unread
             message = await receive()
-            if receipt.problem is not None:
-                raise receipt.problem
             unread = message.get("more_body", False)
             return message
 
@@ -75,6 +74,12 @@ class Lingering:
         if owed:
             await _drain(receive, receipt)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _is_skipped(headers: Headers) -> bool:
+    """Whether the connection may skip the body behind an answer, and is then good for another request."""
+    length = headers.get("content-length", "")
+    return "transfer-encoding" not in headers and length.isdecimal() and len(length) < 10 and int(length) <= MOST_SKIPPED
 
 
 def _announces_body(headers: Headers) -> bool:

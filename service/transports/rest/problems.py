@@ -101,6 +101,8 @@ def of_error(error: errors.PaliServeError, path: str, more: Mapping[str, object]
     told = {**document(error, path), **(more or {})}
     wait = told.pop("retry_after", None)
     headers = {} if wait is None else {"Retry-After": str(wait)}
+    if told["status"] == 408:
+        headers["Connection"] = "close"
     if told["status"] == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return _response(told, headers)

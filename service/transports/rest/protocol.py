@@ -1,6 +1,7 @@
 """One HTTP connection: uvicorn's, with an end to how long its client may take to send and to read."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -42,6 +43,12 @@ class Receipt:
     """How a connection's request is being received. ``problem``: why it will never be whole."""
 
     problem: PaliServeError | None = None
+
+
+def receipt_of(scope: Mapping[str, Any]) -> Receipt:
+    """How a request is being received; it will be whole where the server behind it is not this one."""
+    receipt: Receipt = scope.get("state", {}).get(RECEIPT) or Receipt()
+    return receipt
 
 
 class Register(Protocol):
@@ -224,6 +231,7 @@ class TimedProtocol(H11Protocol):
             self.transport.abort()
         else:
             self._receipt.problem = problem
+            cycle.keep_alive = False
             cycle.message_event.set()
             self._receive_within(ANSWER_SECONDS)
 

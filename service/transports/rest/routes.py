@@ -32,7 +32,6 @@ def _answering(service: Service, max_image_bytes: int, name: str, offer: Offer) 
         visit = visit_of(request)
         visit.task = name
         service.ready()
-        service.check_room()
         body = await read_body(request, max_image_bytes, service.fetch_image)
         fields = offer.read(body.fields, body.from_form)
         options = replace(fields.options(), further=body.further)

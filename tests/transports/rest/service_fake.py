@@ -2,7 +2,8 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import httpx
@@ -137,6 +138,7 @@ class FakeService:
         self.fake = FakeTasks()
         self.refusal: PaliServeError | None = None
         self.full = False
+        self.inside = 0
         self.lives = True
         self.state = "warm"
         self.shelf = shelf(2)
@@ -188,9 +190,15 @@ class FakeService:
         if self.refusal:
             raise self.refusal
 
-    def check_room(self) -> None:
+    @contextmanager
+    def room(self) -> Iterator[None]:
         if self.full:
             raise Overloaded("The queue of fake is full: 256 requests are waiting. Try again later.", 3.0)
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
 
 
 class Rest:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from tests.transports.rest.service_fake import IMAGE_TEXT, OWN_FIELDS, Rest, problem
+from tests.transports.rest.service_fake import OWN_FIELDS, Rest, problem
 
 CHAT = {"messages": [{"role": "user", "content": "caption en"}]}
 
@@ -30,16 +30,27 @@ def test_openai_clients_are_refused_in_their_form(full: Rest) -> None:
     assert body["error"]["type"] == "server_error"
 
 
-def test_a_large_body_is_refused_by_its_route(full: Rest) -> None:
+def test_a_large_body_is_refused_too_and_its_connection_closed(full: Rest) -> None:
     response = full.raw("caption", b"x" * 1_000_001)
     problem(response, 503, "overloaded")
     assert response.headers["connection"] == "close"
 
 
-def test_what_needs_no_place_is_answered(full: Rest) -> None:
+def test_what_needs_no_room_is_answered(full: Rest) -> None:
     assert full.get("/v1/models").status_code == full.get("/readyz").status_code == 200
-    # A batch's requests are refused one by one, by their engine.
-    assert full.call("POST", "/v1/batch", json={"image": IMAGE_TEXT, "requests": [{"task": "read"}]}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/batch", "/v2/models/fake-224/infer", "/v2/models/fake-224/versions/1/infer"])
+def test_everything_that_is_asked_of_a_model_needs_room(full: Rest, path: str) -> None:
+    problem(full.call("POST", path, json={}), 503, "overloaded")
+
+
+def test_who_is_inside_leaves_again(rest: Rest) -> None:
+    rest.fake.error = RuntimeError("unforeseen")
+    for content in (b"no JSON", b'{"image": 1}'):
+        rest.raw("caption", content)
+    rest.json("caption")
+    assert rest.service.inside == 0
 
 
 def test_one_line_tells_of_many_refusals(full: Rest, caplog: pytest.LogCaptureFixture) -> None:
