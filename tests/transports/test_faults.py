@@ -53,7 +53,7 @@ REST_FAULTS: dict[str, tuple[str, tuple[str, str, bytes]]] = {
     "a missing path's document": ("service.transports.rest.problems.of_http", ("GET", "/nowhere", b"")),
     "asking whether it is ready": ("tests.transports.rest.service_fake.FakeService.ready", ("GET", "/readyz", b"")),
     "asking whether it lives": ("tests.transports.rest.service_fake.FakeService.alive", ("GET", "/livez", b"")),
-    "asking for room": ("tests.transports.rest.service_fake.FakeService.check_room", READ),
+    "asking for room": ("tests.transports.rest.service_fake.FakeService.room", READ),
     "listing models": ("tests.transports.rest.service_fake.FakeService.models", ("GET", "/v1/models", b"")),
     "finding a model": ("tests.transports.rest.service_fake.FakeService.model", ("GET", "/v1/models/fake-224", b"")),
     "a model's metadata": ("tests.transports.rest.service_fake.FakeService.model", ("GET", "/v2/models/fake-224", b"")),
@@ -61,7 +61,7 @@ REST_FAULTS: dict[str, tuple[str, tuple[str, str, bytes]]] = {
     "the document": ("service.transports.rest.application.describe", ("GET", "/openapi.json", b"")),
     "beginning a visit": ("service.transports.rest.visits.identity", READ),
     "closing a visit": ("service.transports.visits.VisitBook.close", ("POST", "/v1/read", b"{")),
-    "draining": ("service.transports.rest.middleware._announces_body", READ),
+    "draining": ("service.transports.rest.middleware._is_skipped", READ),
 }
 """For each what breaks, and a request that comes to it."""
 
@@ -136,7 +136,7 @@ GRPC_FAULTS = {
     "counting what is held": ("service.transports.budget.Hold.take", "unary"),
     "reading a message": ("service.transports.grpc.receiving.decoded", "unary"),
     "checking fields": ("service.transports.grpc.questions.fields_of", "unary"),
-    "asking for room": ("tests.transports.rest.service_fake.FakeService.check_room", "unary"),
+    "asking for room": ("tests.transports.rest.service_fake.FakeService.room", "unary"),
     "the task": ("tests.transports.rest.service_fake.FakeTasks.read", "unary"),
     "closing a visit": ("service.transports.visits.VisitBook.close", "unary"),
     "the task of a stream": ("tests.transports.rest.service_fake.FakeTasks.generate", "stream"),

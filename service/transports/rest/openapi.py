@@ -38,7 +38,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 
 CHAT = "chat/completions"
 _CHATS_OWN = (UnsupportedConversation, UnsupportedParameter)
-_OF_A_BATCH = ("invalid_request", "unsupported_media_type", "request_too_large", "draining", "internal")
+_OF_AN_ADAPTER = ("adapter_not_found", "invalid_request", "unsupported_media_type", "request_too_large", "request_timeout")
+_OF_A_BATCH = ("invalid_request", "unsupported_media_type", "request_too_large", "request_timeout", "draining", "internal")
 """Everything else is the error of one of its requests."""
 
 _TASK_EVENTS: dict[str, type[BaseModel]] = {
@@ -78,12 +79,7 @@ def _of_an_administrator(error: type[PaliServeError], code: Code) -> bool:
 
 
 def _of_an_adapter(error: type[PaliServeError], code: Code) -> bool:
-    return _of_an_administrator(error, code) or code.code in (
-        "adapter_not_found",
-        "invalid_request",
-        "unsupported_media_type",
-        "request_too_large",
-    )
+    return _of_an_administrator(error, code) or code.code in _OF_AN_ADAPTER
 
 
 ADAPTER = "/v1/models/{name}/adapters/{adapter}"
