@@ -46,7 +46,7 @@ VALUES = {
     "model": ["shapes-224", "shapes-448"],
     "code": ["ok", "internal", "overloaded", "invalid_request"],
     "transport": ["rest", "grpc"],
-    "reason": ["queue_full", "too_late", "draining", "model_not_ready", "memory_full"],
+    "reason": ["queue_full", "too_late", "model_not_ready", "unauthenticated", "rate_limited", "draining", "memory_full"],
     "outcome": ["hit", "miss"],
     "stage": ["queue", "preprocess", "vision", "prefill", "decode"],
     "phase": ["vision", "prefill", "decode"],

@@ -12,18 +12,24 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from service.access.gate import Caller, Gate
+from service.access.quotas import Admission
 from service.errors import PaliServeError
 from service.observability.logs import request_id
+from service.tasks.callers import working_for
 from service.transports.budget import Budget, Hold
-from service.transports.grpc.probes import PROBES, Probes
+from service.transports.grpc.probes import Probes
 from service.transports.grpc.receiving import Deserializer, each, one
 from service.transports.grpc.statuses import failure_of
-from service.transports.visits import Visit, VisitBook, identity
+from service.transports.visits import AT_THE_GATE, Visit, VisitBook, identity
 
 logger = logging.getLogger(__name__)
 
-QUIET = frozenset({"inference.GRPCInferenceService/ServerLive", "inference.GRPCInferenceService/ServerReady"})
-"""Asked as often, but answered by us; logged only where debugging is on."""
+HEALTH, REFLECTION = "grpc.health.", "grpc.reflection."
+"""Services of the library's own kind; their calls are no visits. Machines ask about health every few seconds, and need no key."""
+
+PROBES = frozenset({"inference.GRPCInferenceService/ServerLive", "inference.GRPCInferenceService/ServerReady"})
+"""Asked as often and as freely, but answered by us; logged only where debugging is on."""
 
 LONGEST_SEND = 60.0
 """Seconds that a client may leave what was sent unread."""
@@ -51,11 +57,13 @@ def current_hold() -> Hold:
 class Calls(grpc.aio.ServerInterceptor):
     """What it wraps raises errors of the service's, or answers. A coroutine gives one answer; an async generator gives a stream of them.
 
-    To the library every call sends a stream, so that there can be an end to how long its message may take. ``receive_seconds``: that end.
+    All methods but health's and the probes need a key that ``gate`` knows, where it wants one. To the library every call sends a stream, so
+    that there can be an end to how long its message may take: ``receive_seconds``.
     """
 
-    def __init__(self, book: VisitBook, budget: Budget, receive_seconds: float) -> None:
+    def __init__(self, book: VisitBook, gate: Gate, budget: Budget, receive_seconds: float) -> None:
         self._book = book
+        self._gate = gate
         self._budget = budget
         self._receive_seconds = receive_seconds
         self._probes = Probes(receive_seconds)
@@ -67,12 +75,25 @@ class Calls(grpc.aio.ServerInterceptor):
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """See ``ServerInterceptor``."""
         handler: Any = await continuation(handler_call_details)
+        # A handler was found for it, so it is no stranger's text.
+        method = handler_call_details.method.lstrip("/")
         if handler is None:
             return None
-        if handler_call_details.method.startswith(PROBES):
+        if method.startswith(HEALTH):
             return self._probes.limited(handler)  # type: ignore[no-any-return]
         sent = text_metadata(handler_call_details.invocation_metadata)
-        wrap = _Call(self._book, self._budget, handler_call_details.method, sent).around
+        try:
+            who = Caller() if method in PROBES else self._gate.identify(sent.get("authorization"))
+        except PaliServeError as error:
+            # A stream's handler, whatever the method is: it is called before a message is received.
+            refusal = _Call(self._book, self._budget, method, sent, partial(_refuse, error))
+            return grpc.stream_stream_rpc_method_handler(refusal.around(_nothing, _as_it_is))
+        if method.startswith(REFLECTION):
+            return self._probes.limited(handler)  # type: ignore[no-any-return]
+        return self._around(handler, _Call(self._book, self._budget, method, sent, partial(self._gate.admit, who), who.name))
+
+    def _around(self, handler: Any, call: "_Call") -> "grpc.RpcMethodHandler[Any, Any]":
+        wrap = call.around
         coders = (None, handler.response_serializer)
         if handler.request_streaming:
             receive: Receive = partial(_stream, handler.request_deserializer)
@@ -84,27 +105,30 @@ class Calls(grpc.aio.ServerInterceptor):
 
 
 class _Call:
-    """One call of a method, with the metadata that it was sent."""
+    """One call of a method, with the metadata that it was sent. ``admit`` counts it, or raises why it is not let in."""
 
-    def __init__(self, book: VisitBook, budget: Budget, method: str, sent: dict[str, str]) -> None:
+    def __init__(
+        self, book: VisitBook, budget: Budget, method: str, sent: dict[str, str], admit: Callable[[], Admission], caller: str = ""
+    ) -> None:
         self._book = book
         self._budget = budget
-        # A handler was found for it, so it is no stranger's text.
-        self._method = method.lstrip("/")
+        self._method = method
         self._sent = sent
+        self._admit = admit
+        self._caller = caller
 
     def around(self, behaviour: Behaviour, receive: Receive) -> Behaviour:
         """The same, as a visit. ``receive`` makes of what is sent what ``behaviour`` takes."""
 
         async def call(sent: Any, context: Context) -> Any:
-            visit, status, began = Visit(), grpc.StatusCode.OK, time.monotonic()
+            visit, status, began = Visit(caller=self._caller), grpc.StatusCode.OK, time.monotonic()
             # A call has a task, and so a context, of its own: nothing has to be set back.
             _visit.set(visit)
             request_id.set(identity(self._sent.get("x-request-id", "")))
             trailers = (("x-request-id", request_id.get()),)
             context.set_trailing_metadata(trailers)
             try:
-                with self._budget.hold() as hold:
+                with self._admit() as admitted, working_for(self._caller, admitted), self._budget.hold() as hold:
                     _hold.set(hold)
                     return await behaviour(await receive(sent, hold), context)
             except asyncio.CancelledError:
@@ -118,17 +142,36 @@ class _Call:
             finally:
                 visit.seconds = time.monotonic() - began
                 self._close(visit, status)
-            return await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
+            try:
+                return await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
+            except grpc.aio.InternalError:
+                # The client left meanwhile.
+                raise asyncio.CancelledError from None
 
         return call
 
     def _close(self, visit: Visit, status: grpc.StatusCode) -> None:
-        level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in QUIET else logging.INFO
         try:
+            if visit.code in AT_THE_GATE and not visit.task:
+                self._book.turn_away(visit)
+                return
+            level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in PROBES else logging.INFO
             self._book.close(visit, self._method, status.name, self._sent, level)
         except Exception:
             # The library would tell the client of it, in its own words.
             logger.exception("unforeseen")
+
+
+def _refuse(error: PaliServeError) -> Admission:
+    raise error
+
+
+async def _nothing(sent: Any, context: Context) -> None:
+    """What is done for those who are not let in."""
+
+
+async def _as_it_is(sent: AsyncIterator[bytes], _: Hold) -> AsyncIterator[bytes]:
+    return sent
 
 
 def text_metadata(metadata: Any) -> dict[str, str]:

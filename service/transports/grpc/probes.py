@@ -11,7 +11,6 @@ from service.errors import Overloaded, PaliServeError
 from service.transports.grpc.receiving import decoded, each, first
 from service.transports.grpc.statuses import failure_of
 
-PROBES = ("/grpc.health.", "/grpc.reflection.")
 MOST_STREAMS = 64
 """Of those who watch the health of something, or ask about services: each takes the place of a call for as long as it likes."""
 

@@ -1,13 +1,16 @@
 """The gRPC server: its services, its limits, its life."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 from google.protobuf.internal import api_implementation
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from service.access.certificates import Certificates
+from service.access.gate import Gate
+from service.access.watched import Watched
 from service.errors import OperatorError
 from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn, Tracing
@@ -37,7 +40,7 @@ class Limits:
     ``keepalive``: seconds without a sign of life from a client until the server asks for one, and ``keepalive_timeout`` until it must come.
     ``ping_interval``: seconds that a client must leave between its own pings. ``connection_age``: seconds after which a client is asked to
     connect anew, so that its calls spread over servers that have come since; None: never. ``receive``: seconds in which a call's message
-    must have come.
+    must have come. ``budget``: of the bytes of all requests of the process, whichever transport they come by.
     """
 
     message_bytes: int
@@ -48,6 +51,7 @@ class Limits:
     ping_interval: float
     connection_age: float | None
     receive: float = 60.0
+    budget: Budget = field(default_factory=Budget)
 
     def channel_arguments(self) -> list[tuple[str, int]]:
         """In gRPC's words."""
@@ -83,22 +87,19 @@ class GrpcServer:
         reflected: bool,
         version: str,
         tracing: Tracing | None = None,
-        budget: Budget | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """``reflected``: whether clients may ask which services and messages there are. ``version`` is the program's.
 
-        ``budget`` is that of all requests of the process.
+        Without a ``gate`` all may call who reach it.
         """
         if api_implementation.Type() != "upb":
             raise OperatorError("protobuf runs without its C implementation (upb), whose messages may nest only so deep: install it anew.")
         # Its complaints go to the standard error, past our log; what matters in them is raised as well.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         book = VisitBook("grpc", metrics, tracing or PassedOn())
-        self._server = grpc.aio.server(
-            interceptors=[Calls(book, budget or Budget(), limits.receive)],
-            options=limits.channel_arguments(),
-            maximum_concurrent_rpcs=limits.calls,
-        )
+        calls = Calls(book, gate or Gate(), limits.budget, limits.receive)
+        self._server = grpc.aio.server(interceptors=[calls], options=limits.channel_arguments(), maximum_concurrent_rpcs=limits.calls)
         services = [NAME, inference.NAME]
         inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference.InferenceServicer(service, version), self._server)  # type: ignore[no-untyped-call]
         paligemma_pb2_grpc.add_PaliGemmaServiceServicer_to_server(PaliGemmaServicer(service, book), self._server)  # type: ignore[no-untyped-call]
@@ -108,11 +109,17 @@ class GrpcServer:
             names = (*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which 0 leaves to the system. Health tells that nothing is taken yet. Errors: OSError."""
+    async def start(self, host: str, port: int, certificates: Watched[Certificates] | None = None) -> int:
+        """Listen, with TLS where there are certificates; returns the port, which 0 leaves to the system. Errors: OSError.
+
+        Health tells that nothing is taken yet.
+        """
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            bound = self._server.add_insecure_port(address)
+            if certificates:
+                bound = self._server.add_secure_port(address, _credentials(certificates))
+            else:
+                bound = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}") from error
         await self._server.start()
@@ -131,3 +138,14 @@ class GrpcServer:
         self._health.tell(False)
         self._health.close()
         await self._server.stop(None if at_once else GRACE)
+
+
+def _credentials(certificates: Watched[Certificates]) -> grpc.ServerCredentials:
+    """Asked for anew at each handshake, on a thread of the library's."""
+
+    def newest() -> grpc.ServerCertificateConfiguration:
+        now = certificates.value
+        return grpc.ssl_server_certificate_configuration([(now.key, now.certificate)], now.client_ca)
+
+    wants_clients = certificates.value.client_ca is not None
+    return grpc.dynamic_ssl_server_credentials(newest(), newest, require_client_authentication=wants_clients)

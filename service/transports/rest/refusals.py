@@ -1,4 +1,4 @@
-"""Errors of REST's own: what OpenAI's interface can ask and this service does not do, and what only HTTP can do wrong."""
+"""Errors of REST's own: what only HTTP can be asked, OpenAI's interface above all, and is not done here; what only HTTP can do wrong."""
 
 from service.errors import InvalidRequest, MalformedBody
 
@@ -13,3 +13,7 @@ class UnsupportedParameter(InvalidRequest):
 
 class SlowRequest(MalformedBody):
     """The request came more slowly than is waited for."""
+
+
+class MisdirectedRequest(InvalidRequest):
+    """The request names a host that is not this server."""

@@ -7,8 +7,8 @@ from typing import Any, TypeVar, cast
 import grpc
 import pytest
 
+from service.access.gate import Gate
 from service.observability.metrics import Metrics
-from service.transports.budget import Budget
 from service.transports.grpc.generated import paligemma_pb2_grpc
 from service.transports.grpc.server import GrpcServer, Limits
 from tests.transports.rest.service_fake import FakeService, FakeTasks
@@ -20,14 +20,12 @@ T = TypeVar("T")
 class Grpc:
     """The real server over a fake service."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, limits: Limits = LIMITS, reflected: bool = True, budget: Budget | None = None
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits = LIMITS, reflected: bool = True, gate: Gate | None = None) -> None:
         self._loop = loop
         self.service = FakeService()
         self.metrics = Metrics("0")
-        self.budget = budget or Budget()
-        self.port = self.run(self._start(limits, reflected))
+        self.budget = limits.budget
+        self.port = self.run(self._start(limits, reflected, gate))
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options=(("grpc.use_local_subchannel_pool", 1),))
         self.stub: Any = paligemma_pb2_grpc.PaliGemmaServiceStub(self.channel)  # type: ignore[no-untyped-call]
 
@@ -60,8 +58,8 @@ class Grpc:
         self.channel.close()
         self.run(self.server.stop(at_once=True))
 
-    async def _start(self, limits: Limits, reflected: bool) -> int:
-        self.server = GrpcServer(self.service, self.metrics, limits, reflected, "0", budget=self.budget)
+    async def _start(self, limits: Limits, reflected: bool, gate: Gate | None) -> int:
+        self.server = GrpcServer(self.service, self.metrics, limits, reflected, "0", gate=gate)
         return await self.server.start("127.0.0.1", 0)
 
 

@@ -90,7 +90,7 @@ def test_threat_29_only_so_many_watch(server: Grpc, monkeypatch: pytest.MonkeyPa
 
 
 def test_threat_11_the_bytes_of_all_calls_have_one_budget(loop: asyncio.AbstractEventLoop) -> None:
-    server = Grpc(loop, budget=Budget(2500))
+    server = Grpc(loop, replace(LIMITS, budget=Budget(2500)))
     server.fake.hold = True
     held = [server.stub.Read.future(LARGE) for _ in range(2)]
     server.run(server.fake.called(2))
@@ -105,7 +105,7 @@ def test_threat_11_the_bytes_of_all_calls_have_one_budget(loop: asyncio.Abstract
 
 
 def test_threat_11_a_stream_holds_its_pictures_one_by_one(loop: asyncio.AbstractEventLoop) -> None:
-    server = Grpc(loop, budget=Budget(4500))
+    server = Grpc(loop, replace(LIMITS, budget=Budget(4500)))
     server.fake.hold = True
     more = Silent()
 
@@ -183,7 +183,7 @@ def test_threat_28_no_server_without_the_c_implementation_of_protobuf(
 
 
 def test_threat_29_ten_thousand_calls_that_are_opened_and_cancelled_leave_nothing(loop: asyncio.AbstractEventLoop) -> None:
-    server = Grpc(loop, budget=Budget(10_000_000))
+    server = Grpc(loop, replace(LIMITS, budget=Budget(10_000_000)))
     server.fake.hold = True
     for _ in range(100):
         calls = [server.stub.Read.future(READ) for _ in range(100)]
