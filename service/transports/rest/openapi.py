@@ -36,14 +36,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "generate": {"prompt": "caption en"},
 }
 
-
 CHAT = "chat/completions"
 _CHATS_OWN = (UnsupportedConversation, UnsupportedParameter)
 _NO_BODY = ("invalid_request", "unsupported_media_type", "request_too_large", "request_timeout")
 _OF_A_BATCH = (*_NO_BODY, "permission_denied", "draining", "internal")
 """Everything else is the error of one of its requests."""
 _OF_AN_ADAPTER = ("adapter_not_found", *_NO_BODY)
-
 _TASK_EVENTS: dict[str, type[BaseModel]] = {
     "token": TokenEventBody, "detection": DetectionEventBody, "segment": SegmentEventBody, "error": ProblemBody,
 }  # fmt: skip
@@ -115,9 +113,8 @@ def describe(application: FastAPI) -> dict[str, Any]:
         _add(schemas, model)
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            for parameter in operation.get("parameters", ()):
-                # A longer name is the name of nothing.
-                parameter["schema"].setdefault("maxLength", LONGEST_NAME)
+            for each in operation.get("parameters", ()):  # A longer name is the name of nothing.
+                each["schema"].setdefault("maxLength", LONGEST_NAME)
             operation["responses"].pop("422", None)
             name = path.removeprefix("/v1/")
             if path == f"{ADAPTER}/load":
