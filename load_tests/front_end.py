@@ -85,7 +85,8 @@ class Service:
 
         upkeep = Upkeep(load, unload, lambda name, state: None, self.metrics.request_refused, asyncio.Lock())
         self.catalogue = Catalogue([Keeper(description, True, 1000, upkeep)])
-        self.tasks = Tasks(self.catalogue, lambda image: (64, 48), ThreadPoolExecutor(4), 60.0)
+        workers = ThreadPoolExecutor(4)
+        self.tasks = Tasks(self.catalogue, lambda image: (64, 48), workers, workers, 60.0)
 
     def models(self) -> Sequence[ModelDescription]:
         """See ``ports.Service``."""

@@ -57,6 +57,8 @@ class Settings(BaseModel):
     tracing: bool = False
     max_image_bytes: int = Field(default=20_000_000, ge=1)
     max_image_pixels: int = Field(default=64_000_000, ge=1)
+    image_workers: int | None = Field(default=None, ge=0, le=256)
+    image_seconds: float = Field(default=10.0, gt=0, le=300, allow_inf_nan=False)
     image_url_hosts: tuple[HostName, ...] = ()
     image_url_http: bool = False
     image_url_private: bool = False
@@ -73,6 +75,7 @@ class Settings(BaseModel):
     max_queue: int = Field(default=256, ge=1)
     max_queue_seconds: Seconds = 2.0
     default_timeout_seconds: float = Field(default=60.0, gt=0, le=3600, allow_inf_nan=False)
+    step_seconds: Seconds = 60.0
     device: str = "auto"
     threads: int = Field(default=0, ge=0, le=1024)
     workers: int | None = Field(default=None, ge=0, le=1024)

@@ -14,6 +14,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STATES = ("cold", "loading", "warm", "failed")
 STAGES = ("queue", "preprocess", "vision", "prefill", "decode")
 OUTCOMES = ("hit", "miss")
+<<<<<<< HEAD
 REFUSALS = (
     *("queue_full", "too_late", "draining", "model_not_ready", "memory_full"),
     *("unauthenticated", "permission_denied", "rate_limited"),
@@ -24,6 +25,14 @@ requests that are there hold all the memory that they may; the caller has no key
 CUTS = ("too_many", "too_many_of_one", "malformed", "late", "unread")
 """Why a connection is closed early: there are too many, of all or of one peer; what it sent is not HTTP, or came too slowly; its client
 does not read."""
+=======
+ENDS = ("answered", "failed", "cancelled")
+REFUSALS = ("queue_full", "too_late", "draining", "model_not_ready", "unauthenticated", "permission_denied", "rate_limited")
+"""Why a request is refused at the door: no place in the queue, no hope to be done in time, the process stops, the model is not loaded, the
+caller has no key, may not do this, or asked for too much."""
+REPLACEMENTS = ("crashed", "too_slow", "idle")
+"""When an image worker ended: over a picture, by us because a picture took too long, or between two pictures."""
+>>>>>>> fe57b043a1914cd7e0711c2e34eb2818b017bf15
 
 
 class Metrics:
@@ -52,6 +61,12 @@ class Metrics:
         self._restarts = Counter(
             "paliserve_worker_restarts", "Worker processes that ended and were replaced", ["device"], registry=registry
         )
+
+        self._image_restarts = Counter(
+            "paliserve_image_worker_restarts", "Image workers that ended and were replaced", ["reason"], registry=registry
+        )
+        for reason in REPLACEMENTS:
+            self._image_restarts.labels(reason)
 
     def _of_requests(self, registry: CollectorRegistry) -> None:
         self._requests = Counter("paliserve_requests", "Requests answered", ["task", "model", "code", "transport"], registry=registry)
@@ -96,6 +111,13 @@ class Metrics:
         self._slots = Gauge("paliserve_slots", "Requests that can run at once", ["model"], registry=registry)
         self._queue_limit = Gauge("paliserve_queue_limit", "Requests that may wait", ["model"], registry=registry)
         self._batch = Histogram("paliserve_batch_size", "Rows of a step", ["model", "phase"], buckets=ROWS, registry=registry)
+        self._accepted = Counter(
+            "paliserve_generations_accepted", "Requests that got a place in the queue: they have ended, wait or run", ["model"],
+            registry=registry,
+        )  # fmt: skip
+        self._ended = Counter(
+            "paliserve_generations_ended", "Accepted requests that ended, by how they did", ["model", "outcome"], registry=registry
+        )
         self._cache_asked = Counter(
             "paliserve_vision_cache_requests", "Pictures looked up in the vision cache", ["model", "outcome"], registry=registry
         )
@@ -170,6 +192,9 @@ class Metrics:
         """An instance was loaded with so many slots, or given back: 0 then; ``queue`` requests may wait."""
         for outcome in OUTCOMES:
             self._cache_asked.labels(instance, outcome)
+        self._accepted.labels(instance)
+        for end in ENDS:
+            self._ended.labels(instance, end)
         self._slots.labels(instance).set(slots)
         self._queue_limit.labels(instance).set(queue)
         self._holds[instance] = slots
@@ -196,6 +221,14 @@ class Metrics:
         for each in STATES:
             self._state.labels(instance, each).set(each == state)
 
+    def generation_accepted(self, instance: str) -> None:
+        """See ``EngineObserver``."""
+        self._accepted.labels(instance).inc()
+
+    def generation_ended(self, instance: str, end: str) -> None:
+        """See ``EngineObserver``."""
+        self._ended.labels(instance, end).inc()
+
     def batch_ran(self, instance: str, phase: str, size: int) -> None:
         """See ``EngineObserver``."""
         self._batch.labels(instance, phase).observe(size)
@@ -215,6 +248,10 @@ class Metrics:
     def worker_restarted(self, device: str) -> None:
         """A worker process ended and was replaced. On any thread."""
         self._restarts.labels(device).inc()
+
+    def image_worker_restarted(self, reason: str) -> None:
+        """An image worker ended and was replaced, for one of ``REPLACEMENTS``. On any thread."""
+        self._image_restarts.labels(reason).inc()
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """What ``/metrics`` answers to the header ``accept``: body and content type. Only OpenMetrics has exemplars."""
