@@ -9,8 +9,12 @@ from prometheus_client.parser import text_string_to_metric_families
 DECLARED = {
     "paliserve_requests_total": ("counter", "task model code transport"),
     "paliserve_requests_refused_total": ("counter", "reason"),
+<<<<<<< HEAD
+    "paliserve_connections_cut_total": ("counter", "reason"),
+=======
     "paliserve_generations_accepted_total": ("counter", "model"),
     "paliserve_generations_ended_total": ("counter", "model outcome"),
+>>>>>>> fe57b043a1914cd7e0711c2e34eb2818b017bf15
     "paliserve_image_tokens_total": ("counter", "model"),
     "paliserve_prompt_tokens_total": ("counter", "model"),
     "paliserve_completion_tokens_total": ("counter", "model"),
@@ -28,6 +32,9 @@ DECLARED = {
     "paliserve_slots": ("gauge", "model"),
     "paliserve_queue_limit": ("gauge", "model"),
     "paliserve_waiting_tokens": ("gauge", "model"),
+    "paliserve_connections": ("gauge", ""),
+    "paliserve_held_bytes": ("gauge", ""),
+    "paliserve_held_bytes_limit": ("gauge", ""),
     "paliserve_instance_state": ("gauge", "model state"),
     "paliserve_vision_cache_bytes": ("gauge", "model"),
     "paliserve_step_age_seconds": ("gauge", "device"),
@@ -45,7 +52,7 @@ VALUES = {
     "model": ["shapes-224", "shapes-448"],
     "code": ["ok", "internal", "overloaded", "invalid_request"],
     "transport": ["rest", "grpc"],
-    "reason": ["queue_full", "too_late", "draining", "model_not_ready", "unauthenticated", "permission_denied", "rate_limited"],
+    "reason": ["queue_full", "too_late", "model_not_ready", "unauthenticated", "rate_limited", "draining", "memory_full"],
     "outcome": ["hit", "miss"],
     "stage": ["queue", "preprocess", "vision", "prefill", "decode"],
     "phase": ["vision", "prefill", "decode"],
