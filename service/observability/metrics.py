@@ -14,25 +14,18 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STATES = ("cold", "loading", "warm", "failed")
 STAGES = ("queue", "preprocess", "vision", "prefill", "decode")
 OUTCOMES = ("hit", "miss")
-<<<<<<< HEAD
+ENDS = ("answered", "failed", "cancelled")
 REFUSALS = (
     *("queue_full", "too_late", "draining", "model_not_ready", "memory_full"),
     *("unauthenticated", "permission_denied", "rate_limited"),
 )
 """Why a request is refused at the door: no place in the queue, no hope to be done in time, the process stops, the model is not loaded, the
 requests that are there hold all the memory that they may; the caller has no key, may not do this, or asked for too much."""
-
+REPLACEMENTS = ("crashed", "too_slow", "idle")
+"""When an image worker ended: over a picture, by us because a picture took too long, or between two pictures."""
 CUTS = ("too_many", "too_many_of_one", "malformed", "late", "unread")
 """Why a connection is closed early: there are too many, of all or of one peer; what it sent is not HTTP, or came too slowly; its client
 does not read."""
-=======
-ENDS = ("answered", "failed", "cancelled")
-REFUSALS = ("queue_full", "too_late", "draining", "model_not_ready", "unauthenticated", "permission_denied", "rate_limited")
-"""Why a request is refused at the door: no place in the queue, no hope to be done in time, the process stops, the model is not loaded, the
-caller has no key, may not do this, or asked for too much."""
-REPLACEMENTS = ("crashed", "too_slow", "idle")
-"""When an image worker ended: over a picture, by us because a picture took too long, or between two pictures."""
->>>>>>> fe57b043a1914cd7e0711c2e34eb2818b017bf15
 
 
 class Metrics:

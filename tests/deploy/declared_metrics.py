@@ -9,12 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 DECLARED = {
     "paliserve_requests_total": ("counter", "task model code transport"),
     "paliserve_requests_refused_total": ("counter", "reason"),
-<<<<<<< HEAD
     "paliserve_connections_cut_total": ("counter", "reason"),
-=======
     "paliserve_generations_accepted_total": ("counter", "model"),
     "paliserve_generations_ended_total": ("counter", "model outcome"),
->>>>>>> fe57b043a1914cd7e0711c2e34eb2818b017bf15
     "paliserve_image_tokens_total": ("counter", "model"),
     "paliserve_prompt_tokens_total": ("counter", "model"),
     "paliserve_completion_tokens_total": ("counter", "model"),
