@@ -46,7 +46,8 @@ class Settings(BaseModel):
     grpc_reflection: bool = True
     grpc_max_message_bytes: int | None = Field(default=None, ge=1, lt=2**31)
     grpc_max_calls: int = Field(default=512, ge=1)
-    grpc_calls_per_connection: int = Field(default=128, ge=1, lt=2**31)
+    grpc_calls_per_connection: int = Field(default=100, ge=1, lt=2**31)
+    grpc_receive_seconds: Seconds = 60.0
     grpc_keepalive_seconds: Seconds = 60.0
     grpc_keepalive_timeout_seconds: Seconds = 20.0
     grpc_ping_interval_seconds: Seconds = 10.0
@@ -62,6 +63,14 @@ class Settings(BaseModel):
     image_url_http: bool = False
     image_url_private: bool = False
     image_url_seconds: float = Field(default=10.0, gt=0, le=300, allow_inf_nan=False)
+    max_connections: int = Field(default=2048, ge=0)
+    max_connections_per_address: int = Field(default=1024, ge=0)
+    receive_head_seconds: Seconds = 10.0
+    receive_body_seconds: Seconds = 30.0
+    send_seconds: Seconds = 60.0
+    slowest_bytes_per_second: int = Field(default=32_000, ge=1)
+    keep_alive_seconds: Seconds = 30.0
+    max_held_bytes: int | None = Field(default=None, ge=1)
     vision_cache_per_caller: bool = False
     max_queue: int = Field(default=256, ge=1)
     max_queue_seconds: Seconds = 2.0

@@ -22,7 +22,7 @@ from service.observability.scraped import AdapterReading, DeviceReading, Scraped
 from service.settings import Settings
 from service.tasks.callers import caller
 from service.tasks.tasks import Tasks
-from service.watch import Watch
+from service.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class PaliServe:
         self.metrics = metrics
         self.draining = False
         self._warm = False
+        self._watch: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[str, State], None]] = [lambda name, state: metrics.instance_entered(name, state.value)]
         self._fetcher = ImageFetcher(
             FetchLimits(
@@ -64,7 +65,7 @@ class PaliServe:
         self._keepers = {name: self._keeper(name) for name in self._builder.planned}
         for name, keeper in self._keepers.items():
             self._tell(name, keeper.state)
-        self._watch = Watch(settings.step_seconds, self._builder.devices, self._loaded, self._keepers, metrics.event_loop_lagged)
+        self._watchdog = Watchdog(self._builder.devices, self._loaded, self._is_loading, settings.step_seconds, metrics)
         self._catalogue = Catalogue(list(self._keepers.values()))
         self.tasks = Tasks(
             self._catalogue,
@@ -80,7 +81,7 @@ class PaliServe:
         await self._pictures.start()
         for device in self._builder.devices.values():
             device.start()
-        self._watch.start()
+        self._watch = asyncio.create_task(self._watchdog.watch())
         for name in list(self._built):
             try:
                 await self._keepers[name].warm()
@@ -111,7 +112,8 @@ class PaliServe:
         for device in self._builder.devices.values():
             await asyncio.to_thread(device.stop)
         await self._pictures.close()
-        self._watch.stop()
+        if self._watch is not None:
+            self._watch.cancel()
         self._workers.shutdown()
         await self._fetcher.close()
 
@@ -153,7 +155,7 @@ class PaliServe:
 
     def alive(self) -> bool:
         """Whether every device works and none is stuck in a step."""
-        return all(device.is_alive(self._watch.patience) for device in self._builder.devices.values())
+        return self._watchdog.alive()
 
     def _devices(self) -> list[DeviceReading]:
         readings = []
@@ -194,6 +196,9 @@ class PaliServe:
             yield
         finally:
             self._inside.remove(who)
+
+    def _is_loading(self) -> bool:
+        return any(keeper.state is State.LOADING for keeper in self._keepers.values())
 
     def _keeper(self, name: str) -> Keeper:
         on_demand = not self._builder.planned[name].wanted.preload

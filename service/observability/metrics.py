@@ -1,6 +1,6 @@
 """Prometheus metrics: one method for each event, and the exposition."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -15,11 +15,17 @@ STATES = ("cold", "loading", "warm", "failed")
 STAGES = ("queue", "preprocess", "vision", "prefill", "decode")
 OUTCOMES = ("hit", "miss")
 ENDS = ("answered", "failed", "cancelled")
-REFUSALS = ("queue_full", "too_late", "draining", "model_not_ready", "unauthenticated", "permission_denied", "rate_limited")
+REFUSALS = (
+    *("queue_full", "too_late", "draining", "model_not_ready", "memory_full"),
+    *("unauthenticated", "permission_denied", "rate_limited"),
+)
 """Why a request is refused at the door: no place in the queue, no hope to be done in time, the process stops, the model is not loaded, the
-caller has no key, may not do this, or asked for too much."""
+requests that are there hold all the memory that they may; the caller has no key, may not do this, or asked for too much."""
 REPLACEMENTS = ("crashed", "too_slow", "idle")
 """When an image worker ended: over a picture, by us because a picture took too long, or between two pictures."""
+CUTS = ("too_many", "too_many_of_one", "malformed", "late", "unread")
+"""Why a connection is closed early: there are too many, of all or of one peer; what it sent is not HTTP, or came too slowly; its client
+does not read."""
 
 
 class Metrics:
@@ -36,6 +42,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         Info("paliserve_build", "Which program this is", registry=registry).info({"version": version, **build})
         self._of_requests(registry)
+        self._of_connections(registry)
         self._of_answers(registry)
         self._of_instances(registry)
         self._lag = Histogram(
@@ -63,6 +70,14 @@ class Metrics:
             "paliserve_request_duration_seconds", "Time from the request's head to its answer", ["task", "code", "transport"],
             buckets=SECONDS, registry=registry,
         )  # fmt: skip
+
+    def _of_connections(self, registry: CollectorRegistry) -> None:
+        self._connections = Gauge("paliserve_connections", "Connections of the HTTP port", registry=registry)
+        self._cut = Counter("paliserve_connections_cut", "Connections of the HTTP port closed early", ["reason"], registry=registry)
+        for reason in CUTS:
+            self._cut.labels(reason)
+        self._held = Gauge("paliserve_held_bytes", "Bytes of requests that are being received or worked on", registry=registry)
+        self._most_held = Gauge("paliserve_held_bytes_limit", "Bytes that all requests together may hold", registry=registry)
 
     def _of_answers(self, registry: CollectorRegistry) -> None:
         self._stage = Histogram(
@@ -131,6 +146,19 @@ class Metrics:
     def request_refused(self, reason: str) -> None:
         """A request was refused for one of ``REFUSALS``."""
         self._refused.labels(reason).inc()
+
+    def connections_changed(self, count: int) -> None:
+        """So many connections of the HTTP port are served."""
+        self._connections.set(count)
+
+    def connection_cut(self, reason: str) -> None:
+        """A connection was closed early for one of ``CUTS``."""
+        self._cut.labels(reason).inc()
+
+    def holding(self, held: Callable[[], int], most: int) -> None:
+        """Ask ``held``, whenever Prometheus reads, how many bytes requests hold; ``most`` is what they may."""
+        self._held.set_function(held)
+        self._most_held.set(most)
 
     def stages_took(self, model: str, milliseconds: Mapping[str, float]) -> None:
         """How long each of ``STAGES`` took."""
