@@ -20,6 +20,7 @@ from service.observability.version import build, package_version
 from service.settings import Settings
 from service.transports.grpc.server import GrpcServer, Limits
 from service.transports.rest.application import create_application
+from service.transports.rest.middleware import Parting
 from service.wiring import PaliServe
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,12 @@ MESSAGE_OVERHEAD = 1_000_000
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+QUIET_TURNS, MOST_TURNS = 3, 30
+"""Turns of the server's loop, a tenth of a second each: so many without a request are awaited before the door is closed, and no more in all."""
+
+STEP_ASIDE = 0.2
+"""Seconds between the closing of the door and that of idle connections: who was on the way in is still told to go elsewhere."""
+
 
 class ServingError(OperatorError):
     """The process cannot listen where it was told to."""
@@ -48,6 +55,9 @@ class HttpServer(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._grpc_server = grpc_server
+        self._answered = 0
+        self._quiet_turns = 0
+        self._turns = 0
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -61,9 +71,24 @@ class HttpServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Close the door only when all is done: connections that wait at a closed door are reset, here they are told to go elsewhere."""
-        if self._service.draining and self._service.idle():
-            self.should_exit = True
+        if self._service.draining and self._service.idle() and not self.server_state.tasks:
+            self._turns += 1
+            self._quiet_turns = self._quiet_turns + 1 if self.server_state.total_requests == self._answered else 0
+            self._answered = self.server_state.total_requests
+            if not self.server_state.connections or self._quiet_turns >= QUIET_TURNS or self._turns >= MOST_TURNS:
+                self.should_exit = True
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Uvicorn's own closes the door and the idle connections in one moment, and so resets those who were on the way in."""
+        if not self.force_exit:
+            for server in self.servers:
+                server.close()
+            for each in sockets or []:
+                each.close()
+            if self.server_state.connections:
+                await asyncio.sleep(STEP_ASIDE)
+        await super().shutdown(sockets)
 
     def _asked_to_stop(self) -> None:
         if self._service.draining:
@@ -89,7 +114,7 @@ async def serve(settings: Settings) -> int:
     admin_key = settings.admin_key.get_secret_value() if settings.admin_key else None
     application = create_application(service, service.metrics, settings.max_image_bytes, admin_key, tracing)
     # h11 bounds the size of headers; httptools, which uvicorn prefers, does not.
-    config = uvicorn.Config(application, http="h11", ws="none", log_config=None, access_log=False, server_header=False)
+    config = uvicorn.Config(Parting(application, lambda: service.draining), http="h11", ws="none", log_config=None, access_log=False, server_header=False)
     http_server = HttpServer(config, service, grpc_server)
     listener.listen(2048)
     where = "http://{}:{}".format(*listener.getsockname())

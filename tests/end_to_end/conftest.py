@@ -47,6 +47,7 @@ class Server:
         )
         threading.Thread(target=self._read, daemon=True).start()
         self.url = self.wait_for(r"serving .* on (http://\S+)").group(1)
+        self.port = int(self.url.rpartition(":")[2])
         self.client = httpx.Client(base_url=self.url, timeout=60)
 
     def wait_for(self, pattern: str) -> re.Match[str]:
@@ -90,16 +91,20 @@ def server() -> Iterator[Server]:
     running.close()
 
 
-@pytest.fixture(scope="session")
-def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server in one process, without a vision cache, whose model never ends by itself: 1024 tokens take seconds."""
-    folder = tmp_path_factory.mktemp("endless")
+def endless_settings(folder: Path) -> Path:
+    """Of a server in one process, without a vision cache, whose model never ends by itself: 1024 tokens take seconds."""
     shutil.copytree(CHECKPOINT, folder / "model")
     generation = folder / "model" / "generation_config.json"
     generation.write_text(json.dumps(json.loads(generation.read_text()) | {"eos_token_id": NEVER_WRITTEN}))
     config = folder / "paliserve.toml"
     config.write_text(f'workers = 0\n[[instances]]\nname = "endless"\nsource = "{folder / "model"}"\nvision_cache_bytes = 0\n')
-    running = Server("--config", str(config))
+    return config
+
+
+@pytest.fixture(scope="session")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """See ``endless_settings``."""
+    running = Server("--config", str(endless_settings(tmp_path_factory.mktemp("endless"))))
     yield running
     running.close()
 

@@ -1,6 +1,7 @@
-"""What stands outermost: an answer that is given before its request was read whole still reaches the client."""
+"""What stands outermost: an answer that is given before its request was read whole, or that is the last one, still reaches the client."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -50,6 +51,27 @@ class Lingering:
         if owed:
             await _drain(receive)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class Parting:
+    """ASGI middleware: while the process stops, each answer says that its connection ends with it.
+
+    A client that is not told sends its next request into a connection that closes under it, and cannot know whether it was read.
+    """
+
+    def __init__(self, app: ASGIApp, leaving: Callable[[], bool]) -> None:
+        self._app = app
+        self._leaving = leaving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+
+        async def send_told(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._leaving():
+                MutableHeaders(scope=message)["connection"] = "close"
+            await send(message)
+
+        await self._app(scope, receive, send_told if scope["type"] == "http" else send)
 
 
 def _announces_body(headers: Headers) -> bool:
