@@ -89,6 +89,10 @@ class HttpServer(uvicorn.Server):
             if self.server_state.connections:
                 await asyncio.sleep(STEP_ASIDE)
         await super().shutdown(sockets)
+        if self.force_exit:
+            # What runs ends as it does for clients who leave.
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
 
     def _asked_to_stop(self) -> None:
         if self._service.draining:
@@ -114,7 +118,9 @@ async def serve(settings: Settings) -> int:
     admin_key = settings.admin_key.get_secret_value() if settings.admin_key else None
     application = create_application(service, service.metrics, settings.max_image_bytes, admin_key, tracing)
     # h11 bounds the size of headers; httptools, which uvicorn prefers, does not.
-    config = uvicorn.Config(Parting(application, lambda: service.draining), http="h11", ws="none", log_config=None, access_log=False, server_header=False)
+    config = uvicorn.Config(
+        Parting(application, lambda: service.draining), http="h11", ws="none", log_config=None, access_log=False, server_header=False
+    )
     http_server = HttpServer(config, service, grpc_server)
     listener.listen(2048)
     where = "http://{}:{}".format(*listener.getsockname())

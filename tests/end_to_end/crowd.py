@@ -51,7 +51,7 @@ class Crowd:
     options: Sequence[tuple[str, Any]] = ()
     ended: list[tuple[str, Outcome]] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
-    _channels: list[grpc.aio.Channel] = field(default_factory=list)
+    _channels: list[Any] = field(default_factory=list)
     _turn: int = 0
 
     async def plain(self) -> Outcome:

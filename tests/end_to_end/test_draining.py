@@ -5,6 +5,7 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -56,7 +57,8 @@ async def stop_amid(server: Server, crowd: Crowd) -> int:
     """Everybody asks; the signal comes when half are answered. Returns how many were answered when readiness had fallen."""
     ways = [getattr(crowd, way) for way, count in AT_ONCE.items() for _ in range(count)]
     async with grpc.aio.insecure_channel(crowd.grpc) as channel, asyncio.TaskGroup() as group:
-        watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watching = health.Watch(health_pb2.HealthCheckRequest())
         assert (await watching.read()).status == health_pb2.HealthCheckResponse.SERVING
         for way in ways:
             group.create_task(way())
