@@ -38,7 +38,7 @@ MESSAGE_OVERHEAD = 1_000_000
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 QUIET_TURNS, MOST_TURNS = 3, 30
-"""Turns of the server's loop, a tenth of a second each: so many without a request are awaited before the door is closed, and no more in all."""
+"""Turns of the server's loop, a tenth of a second each: so many without a request pass before the door is closed, and no more in all."""
 
 STEP_ASIDE = 0.2
 """Seconds between the closing of the door and that of idle connections: who was on the way in is still told to go elsewhere."""

@@ -72,10 +72,8 @@ class Crowd:
         request = pb.StreamGenerateRequest(image=self.image, **self.fields)
 
         async def ask(stub: Any) -> None:
-            last = None
-            async for last in stub.StreamGenerate(request, timeout=LONGEST):
-                pass
-            if last is None or last.WhichOneof("event") != "result":
+            kinds = [event.WhichOneof("event") async for event in stub.StreamGenerate(request, timeout=LONGEST)]
+            if kinds[-1:] != ["result"]:
                 raise EOFError("the stream ended without its result")
 
         return await self._over_grpc("stream", ask)
