@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,16 @@ class Outcome(Enum):
     LOST = "lost"
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """One request that has ended; ``server`` is what a balancer calls the one who answered, ``said`` what was heard of one that is lost."""
+
+    way: str
+    outcome: Outcome
+    server: str = ""
+    said: str = ""
+
+
 def picture() -> bytes:
     """A small one, the same always: only the first request pays for seeing it."""
     file = BytesIO()
@@ -42,15 +53,15 @@ def picture() -> bytes:
 
 @dataclass(slots=True)
 class Crowd:
-    """Asks one address. ``ended`` grows with each request that has ended; ``losses`` tells what was said of those who were lost."""
+    """Asks one address. ``ended`` grows with each request that has ended."""
 
     http: int
     grpc: str
     image: bytes = field(default_factory=picture)
     fields: dict[str, Any] = field(default_factory=lambda: {"prompt": "caption en", "max_tokens": 6})
     options: Sequence[tuple[str, Any]] = ()
-    ended: list[tuple[str, Outcome]] = field(default_factory=list)
-    losses: list[str] = field(default_factory=list)
+    channels: int = CHANNELS
+    ended: list[Ended] = field(default_factory=list)
     _channels: list[Any] = field(default_factory=list)
     _turn: int = 0
 
@@ -80,7 +91,12 @@ class Crowd:
 
     def tally(self) -> Counter[Outcome]:
         """How many requests ended how."""
-        return Counter(outcome for _, outcome in self.ended)
+        return Counter(each.outcome for each in self.ended)
+
+    @property
+    def lost(self) -> list[Ended]:
+        """Those that were sent and not answered."""
+        return [each for each in self.ended if each.outcome is Outcome.LOST]
 
     async def close(self) -> None:
         """Close the channels."""
@@ -111,9 +127,9 @@ class Crowd:
     async def _over_grpc(self, way: str, ask: Callable[[Any], Awaitable[Any]]) -> Outcome:
         if not self._channels:
             options = [("grpc.use_local_subchannel_pool", 1), *self.options]
-            self._channels = [grpc.aio.insecure_channel(self.grpc, options) for _ in range(CHANNELS)]
+            self._channels = [grpc.aio.insecure_channel(self.grpc, options) for _ in range(self.channels)]
         self._turn += 1
-        stub = paligemma_pb2_grpc.PaliGemmaServiceStub(self._channels[self._turn % CHANNELS])  # type: ignore[no-untyped-call]
+        stub = paligemma_pb2_grpc.PaliGemmaServiceStub(self._channels[self._turn % self.channels])  # type: ignore[no-untyped-call]
         try:
             await ask(stub)
         except grpc.aio.AioRpcError as error:
@@ -122,22 +138,22 @@ class Crowd:
             return self.end(way, Outcome.LOST, str(error))
         return self.end(way, Outcome.ANSWERED)
 
-    def end(self, way: str, outcome: Outcome, said: str = "") -> Outcome:
+    def end(self, way: str, outcome: Outcome, said: str = "", server: str = "") -> Outcome:
         """Note how a request ended."""
-        self.ended.append((way, outcome))
-        if outcome is Outcome.LOST:
-            self.losses.append(f"{way}: {said}")
+        self.ended.append(Ended(way, outcome, server, said))
         return outcome
 
 
-def _judged(whole: bytes) -> tuple[Outcome, str]:
+def _judged(whole: bytes) -> tuple[Outcome, str, str]:
     head, _, body = whole.partition(b"\r\n\r\n")
+    named = re.search(rb"\r\nx-served-by: *(\S+)", head, re.IGNORECASE)
+    server = named.group(1).decode() if named else ""
     status = head[9:12]
     if status == b"503":
-        return Outcome.REFUSED, ""
+        return Outcome.REFUSED, "", server
     streamed = b"text/event-stream" in head
     complete = body.endswith(b"0\r\n\r\n") and b"event: result" in body if streamed else body.endswith(b"}")
-    return (Outcome.ANSWERED, "") if status == b"200" and complete else (Outcome.LOST, repr(whole[-200:]))
+    return (Outcome.ANSWERED, "", server) if status == b"200" and complete else (Outcome.LOST, repr(whole[-200:]), server)
 
 
 def _failed(error: grpc.aio.AioRpcError) -> tuple[Outcome, str]:

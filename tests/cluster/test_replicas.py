@@ -1,0 +1,152 @@
+"""Three replicas under load: restarted one by one, one killed, one frozen. Over REST through HAProxy, over gRPC with and without it."""
+
+import asyncio
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.cluster.replicas import Balancer, Replica, until
+from tests.end_to_end.crowd import Crowd, Ended, Outcome
+from tests.end_to_end.test_readme import needed
+
+EVERY = 0.3
+"""Seconds between two arrivals of each kind, whatever became of those before: five kinds are about 17 requests a second."""
+
+RETRY = {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "2s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}
+METHODS = [{"name": [{"service": "paligemma.v1.PaliGemmaService"}], "retryPolicy": RETRY}]
+"""As the README has it."""
+
+ROUND_ROBIN = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}, "methodConfig": METHODS}
+KEEPALIVE = [("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 2_000)]
+"""The server lets a client ask every ten seconds; who is frozen is found out after twelve."""
+
+FROZEN = 15.0
+"""Seconds: longer than that."""
+
+
+def options(config: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [("grpc.service_config", json.dumps(config)), *KEEPALIVE]
+
+
+@dataclass(slots=True)
+class Cluster:
+    """Replicas, what stands before them, and their clients."""
+
+    replicas: list[Replica]
+    balancer: Balancer
+    crowds: dict[str, Crowd] = field(default_factory=dict)
+
+    def meet(self) -> None:
+        """New clients: those behind HAProxy, and those who know all three addresses."""
+        addresses = ",".join(f"127.0.0.1:{replica.grpc}" for replica in self.replicas)
+        self.crowds = {
+            "haproxy": Crowd(self.balancer.http, f"127.0.0.1:{self.balancer.grpc}", options=options({"methodConfig": METHODS}), channels=1),
+            "round robin": Crowd(0, f"ipv4:{addresses}", options=options(ROUND_ROBIN), channels=1),
+        }
+
+    async def ask_during(self, work: Callable[[], None]) -> None:
+        """Arrivals in steady steps until ``work`` is done, and one second more; then all answers."""
+        behind, knowing = self.crowds.values()
+        ways = [behind.plain, behind.events, behind.unary, knowing.unary, knowing.stream]
+        working = asyncio.create_task(asyncio.to_thread(work))
+        began, count = time.monotonic(), 0
+        async with asyncio.TaskGroup() as group:
+            while not working.done() or time.monotonic() < began + 1:
+                await asyncio.sleep(max(0.0, began + count * EVERY / len(ways) - time.monotonic()))
+                group.create_task(ways[count % len(ways)]())
+                count += 1
+        await working
+        for crowd in self.crowds.values():
+            await crowd.close()
+
+    def failed(self) -> list[Ended]:
+        """All that got no answer, refused ones as well."""
+        return [each for crowd in self.crowds.values() for each in crowd.ended if each.outcome is not Outcome.ANSWERED]
+
+    def told(self, what: str) -> None:
+        """For who runs ``make test-cluster``."""
+        for name, crowd in self.crowds.items():
+            ways = Counter(each.way for each in crowd.ended)
+            servers = Counter(each.server for each in crowd.ended if each.server)
+            outcomes = {outcome.value: count for outcome, count in crowd.tally().items()}
+            print(f"cluster: {what}, {name}: {dict(ways)} {outcomes} {dict(servers) or ''}")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    program, folder = needed("haproxy"), tmp_path_factory.mktemp("cluster")
+    replicas = [Replica(name, folder) for name in "abc"]
+    balancer = Balancer(program, replicas, folder)
+    try:
+        for replica in replicas:
+            until(replica.is_ready, f"{replica.name} does not come up")
+        yield Cluster(replicas, balancer)
+    finally:
+        balancer.close()
+        for replica in replicas:
+            replica.close()
+
+
+@pytest.fixture
+def cluster(running: Cluster) -> Cluster:
+    """All three serve, and HAProxy knows it."""
+    seen: set[str] = set()
+
+    def all_serve() -> bool:
+        seen.add(running.balancer.served_by())
+        return seen >= {"a", "b", "c"}
+
+    until(all_serve, "not all replicas are reached")
+    running.meet()
+    return running
+
+
+def test_a_rolling_restart_fails_no_request(cluster: Cluster) -> None:
+    statuses: list[int] = []
+    asyncio.run(cluster.ask_during(lambda: statuses.extend([replica.restart() for replica in cluster.replicas])))
+    cluster.told("rolling restart")
+    assert statuses == [0, 0, 0]
+    assert cluster.failed() == []
+
+
+def test_a_killed_replica_fails_no_request_but_streams_that_it_had_begun(cluster: Cluster) -> None:
+    victim = cluster.replicas[1]
+
+    def kill() -> None:
+        until(lambda: len(cluster.crowds["haproxy"].ended) > 10, "no answers")
+        victim.process.send_signal(signal.SIGKILL)
+        victim.process.wait()
+        time.sleep(3)
+        victim.start()
+        until(victim.is_ready, "it does not come up")
+
+    asyncio.run(cluster.ask_during(kill))
+    cluster.told("kill -9")
+    begun = [each for each in cluster.failed() if each.way in {"events", "stream"} and each.server in {victim.name, ""}]
+    assert [each for each in cluster.failed() if each not in begun] == []
+    # Few are in flight on one of three at a moment.
+    assert len(begun) <= 4
+
+
+def test_a_frozen_replica_fails_no_request_and_comes_back(cluster: Cluster) -> None:
+    victim = cluster.replicas[2]
+    back: list[str] = []
+
+    def freeze() -> None:
+        until(lambda: len(cluster.crowds["haproxy"].ended) > 10, "no answers")
+        victim.process.send_signal(signal.SIGSTOP)
+        time.sleep(FROZEN)
+        victim.process.send_signal(signal.SIGCONT)
+        until(lambda: cluster.balancer.served_by() == victim.name, "it is not reached again")
+        back.append(victim.name)
+
+    asyncio.run(cluster.ask_during(freeze))
+    cluster.told("frozen")
+    assert back == [victim.name]
+    assert cluster.failed() == []
