@@ -89,6 +89,7 @@ class PaliServe:
             due = loop.time() + LAG_WATCHED_EVERY
             await asyncio.sleep(LAG_WATCHED_EVERY)
             self.metrics.event_loop_lagged(loop.time() - due)
+            self.metrics.event_loop_has(len(asyncio.all_tasks()))
 
     def observe(self, listener: Callable[[str, State], None]) -> None:
         """Tell ``listener`` the name and state of each instance, now and whenever a state changes."""
