@@ -59,9 +59,9 @@ def _text(soak: Soak, found: list[Finding], disturbance: Disturbance) -> str:
     memory = [(role, *(f"{size / 1e6:.1f}" for size in grown(soak, lambda look, role=role: look.held[role].pss))) for role in roles]  # type: ignore[misc]
     return "\n\n".join([
         "# Soak: everything at once",
-        f"{soak.seconds:g} s, open loop, Poisson arrivals at {soak.load:.0%} of the capacity for this mix, which is {soak.capacity:.1f} visits/s "
-        f"in a closed loop. Two instances, {SMALLER} and {LARGER} in a ratio of 4 to 1; vision caches of 20 MB, full all the time. Visitors: "
-        f"{', '.join(shares(soak.kinds))}. Visits of the closed loop are counted as well.",
+        f"{soak.seconds:g} s, open loop, Poisson arrivals at {soak.load:.0%} of the capacity for this mix, which is {soak.capacity:.1f} "
+        f"visits/s in a closed loop. Two instances, {SMALLER} and {LARGER} in a ratio of 4 to 1; vision caches of 20 MB, always full. "
+        f"Visitors: {', '.join(shares(soak.kinds))}. Visits of the closed loop are counted as well.",
         f"The latest visitor came {soak.late:.2f} s late; strangers kept {disturbance.others:.2f} cores busy, and a core stood still for "
         f"{disturbance.standstill:.2f} s at most.",
         table(("what", "found", "wanted", "holds"), verdicts),

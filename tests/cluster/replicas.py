@@ -82,7 +82,7 @@ class Balancer:
         for replica in replicas:
             ports |= dict(zip(PORTS[replica.name], (replica.http, replica.grpc), strict=True))
         # In one go: a free port may have another one's number.
-        text = re.sub(r"(127\.0\.0\.1:|port )(\d+)", lambda found: found[1] + str(ports[int(found[2])]), SHIPPED.read_text())
+        text = re.sub(r"(127\.0\.0\.1:)(\d+)", lambda found: found[1] + str(ports[int(found[2])]), SHIPPED.read_text())
         config = folder / "haproxy.cfg"
         config.write_text(text)
         self.log = folder / "haproxy.log"
