@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 
 from service.transports.rest import middleware
-from service.transports.rest.middleware import Lingering
+from service.transports.rest.middleware import Lingering, Parting
 from tests.transports.rest.service_fake import MAX_IMAGE_BYTES, Rest
 
 Sent = list[Mapping[str, Any]]
@@ -91,3 +91,18 @@ def test_a_client_that_sends_all_before_it_reads_gets_its_answer(rest: Rest, fra
     answer = asyncio.run(asyncio.wait_for(ask(), 20))
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b'"code":"request_too_large"' in answer
+
+
+@pytest.mark.parametrize(("leaving", "headers"), [(True, [(b"connection", b"close")]), (False, [])])
+def test_each_answer_of_a_process_that_stops_ends_its_connection(leaving: bool, headers: list[tuple[bytes, bytes]]) -> None:
+    sent: Sent = []
+
+    async def application(_: Any, receive: Any, send: Any) -> None:
+        await send(dict(START, headers=[]))
+        await send(END)
+
+    async def send(message: Mapping[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(Parting(application, lambda: leaving)({"type": "http"}, None, send))  # type: ignore[arg-type]
+    assert sent == [dict(START, headers=headers), END]
