@@ -10,7 +10,7 @@ LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
 SOAK_SECONDS ?= 600
 
-.PHONY: demo test test-cluster soak check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity evaluate clean
+.PHONY: demo test test-cluster soak check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity bench-overload evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -106,6 +106,9 @@ bench-scaled-decoding: .venv/bench ## whether JPEGs may be decoded at a fraction
 bench-capacity: .venv/bench ## the simulation of capacity beside the real server, then its answers: about 20 minutes on 2 cores
 	$(BIN)/python -m load_tests.capacity check
 	$(BIN)/python -m load_tests.capacity answer
+
+bench-overload: .venv/bench ## the server at 1, 2, 5 and 10 times what it can carry: about 7 minutes
+	$(BIN)/python -m load_tests.overload
 
 evaluate: .venv/dev ## the embedded models' table of figures, written to service/demo: half an hour on a core
 	$(BIN)/python -m service.demo.evaluate --threads 4 --output service/demo

@@ -12,8 +12,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -116,6 +117,11 @@ class Service:
 
     def ready(self) -> None:
         """See ``ports.Service``."""
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """See ``ports.Service``."""
+        yield
 
 
 def serve(port: int) -> None:

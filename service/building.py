@@ -76,7 +76,9 @@ class Builder:
         model = PaliGemma(checkpoint, options, self._images)
         _check_resolution(wanted, model.resolution)
         description = replace(self.plans[name], resolution=model.resolution, created=int(time.time()))
-        engine = Engine(name, device, EngineLimits(settings.max_queue, one.policy.prefill_tokens), self._metrics)
+        engine = Engine(
+            name, device, EngineLimits(settings.max_queue, settings.max_queue_seconds, one.policy.prefill_tokens), self._metrics
+        )
         facts = engine.load(model.make_runner)
         # Every process may hold the features; the pixels stay here, so that any of them can be asked.
         picture_bytes = facts.feature_bytes * device.copies + 3 * model.resolution**2

@@ -57,6 +57,7 @@ class Settings(BaseModel):
     image_url_private: bool = False
     image_url_seconds: float = Field(default=10.0, gt=0, le=300, allow_inf_nan=False)
     max_queue: int = Field(default=256, ge=1)
+    max_queue_seconds: Seconds = 2.0
     default_timeout_seconds: float = Field(default=60.0, gt=0, le=3600, allow_inf_nan=False)
     device: str = "auto"
     threads: int = Field(default=0, ge=0, le=1024)

@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from service.building import Builder, blank_picture
-from service.errors import Draining, InvalidRequest, ModelNotReady, OperatorError
+from service.engine.places import Places
+from service.errors import Draining, InvalidRequest, ModelNotReady, OperatorError, Overloaded
 from service.fetching import FetchLimits, ImageFetcher
 from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
@@ -19,6 +21,7 @@ from service.model.loading import set_threads
 from service.observability.metrics import Metrics
 from service.observability.scraped import AdapterReading, DeviceReading, Scraped
 from service.settings import Settings
+from service.tasks.callers import caller
 from service.tasks.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -58,6 +61,7 @@ class PaliServe:
         # In this thread, so that Ctrl-C ends it.
         self._built = {name: self._builder.build(name) for name, each in self._builder.planned.items() if each.wanted.preload}
         self._loaded: dict[str, Instance] = {}
+        self._inside = Places()
         metrics.watch(Scraped(self._devices, self._adapters))
         for name in self._builder.devices:
             metrics.device_added(name)
@@ -177,6 +181,24 @@ class PaliServe:
             raise Draining("This process is stopping: send the request to another one.")
         if not self._warm:
             raise ModelNotReady("The models are being warmed up: try again in a few seconds.")
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """Room for one request of ``caller``'s, from before it is read until it is answered. Errors: Overloaded.
+
+        There is as much as the instances have places and slots; where one is left that could be loaded, there is no end to it.
+        """
+        who, engines = caller.get(), [instance.engine for instance in self._loaded.values()]
+        most = sum(engine.most_waiting + engine.slots for engine in engines)
+        if len(engines) == len(self._keepers) and not self._inside.has_room(who, most):
+            self.metrics.request_refused("queue_full")
+            message = f"The service is full: {self._inside.waiting} requests are inside. Try again later."
+            raise Overloaded(message, retry_after=max(engine.wait(who) for engine in engines))
+        self._inside.add(who)
+        try:
+            yield
+        finally:
+            self._inside.remove(who)
 
     def _keeper(self, name: str) -> Keeper:
         on_demand = not self._builder.planned[name].wanted.preload

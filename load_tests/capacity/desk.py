@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count
 
+from service.engine.engine import EngineLimits
 from service.engine.generation import Picture
 from service.engine.pace import Pace
 
@@ -46,7 +47,7 @@ class Desk:
 
     def refuses(self, now: float, deadline: float, limit: int) -> Status | None:
         """``Engine.reserve``'s rules."""
-        if self.waiting >= limit:
+        if self.waiting >= self.pace.places(limit, EngineLimits().queue_seconds):
             return Status.QUEUE_FULL
         late = now + self.pace.wait(self.waiting) + self.pace.run > deadline
         return Status.TOO_LATE if late and self.waiting + self.running else None

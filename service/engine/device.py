@@ -24,13 +24,14 @@ class RunnerFacts:
 class Submission:
     """A generation with the number its engine gave it. ``arrived`` is in seconds on the engine's clock.
 
-    Where ``streamed``, every token is reported as it is chosen, not only the whole at the end.
+    Where ``streamed``, every token is reported as it is chosen, not only the whole at the end. ``caller``: on whose behalf.
     """
 
     number: int
     generation: Generation
     arrived: float
     streamed: bool = False
+    caller: str = ""
 
 
 Outcome = Generated | PaliServeError | None

@@ -145,7 +145,7 @@ class DeviceLoop:
 
     @staticmethod
     def _add(lane: Lane, submission: Submission) -> None:
-        request = Request(submission.generation, submission.arrived, submission.number, submission.streamed)
+        request = Request(submission.generation, submission.arrived, submission.number, submission.streamed, submission.caller)
         lane.requests[submission.number] = request
         lane.scheduler.add(request)
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from service.engine.device import Device, MakeRunner, Outcome, Report, RunnerFacts, Submission
 from service.engine.generation import Generated, Generation
 from service.engine.pace import Pace
+from service.engine.places import Places
 from service.errors import DeadlineExceeded, Overloaded, PaliServeError
 
 LEAST_ROWS = 3
@@ -36,9 +37,13 @@ class EngineObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """``queue`` requests may wait (those still being preprocessed included); a prefill step takes at most ``prefill_tokens`` tokens."""
+    """A prefill step takes at most ``prefill_tokens`` tokens.
+
+    At most ``queue`` requests wait (those still being preprocessed included), and not more than begin in ``queue_seconds``: see ``Pace``.
+    """
 
     queue: int = 256
+    queue_seconds: float = 2.0
     prefill_tokens: int = 2048
 
 
@@ -49,6 +54,7 @@ class _Ticket:
     generation: Generation
     future: asyncio.Future[Generated]
     listener: TokenListener | None
+    caller: str
     tokens: int
     started: float | None = None
 
@@ -69,7 +75,7 @@ class Engine:
         self._limits = limits
         self._observer = observer
         self._clock = clock
-        self._waiting = 0
+        self._places = Places()
         self._running = 0
         self._waiting_tokens = 0
         self._slots = 0
@@ -102,28 +108,37 @@ class Engine:
     @property
     def waiting(self) -> int:
         """Requests that hold a place and do not run yet."""
-        return self._waiting
+        return self._places.waiting
 
     @property
     def running(self) -> int:
         """Requests that hold a slot."""
         return self._running
 
+    @property
+    def most_waiting(self) -> int:
+        """Requests that may wait at the present pace."""
+        return self._pace.places(self._limits.queue, self._limits.queue_seconds)
+
+    def wait(self, caller: str) -> float:
+        """Seconds that one more of a caller's requests would wait."""
+        return self._pace.wait(self._places.ahead(caller))
+
     @contextmanager
-    def reserve(self, deadline: float) -> Iterator["Place"]:
-        """A place in the queue until the block is left.
+    def reserve(self, deadline: float, caller: str = "") -> Iterator["Place"]:
+        """A place in the queue until the block is left, for one who is called ``caller``.
 
         Errors: Overloaded (queue full, or the deadline would pass before the answer), DeadlineExceeded (it has passed already).
         """
         now = self._clock()
         if now >= deadline:
             raise DeadlineExceeded("The request's time ran out before it could be queued; allow more with timeout_ms.")
-        wait = self._pace.wait(self._waiting)
-        if self._waiting >= self._limits.queue:
+        wait = self.wait(caller)
+        if not self._places.has_room(caller, self.most_waiting):
             self._observer.request_refused("queue_full")
-            raise Overloaded(f"The queue of {self._name} is full: {self._waiting} requests are waiting. Try again later.", retry_after=wait)
+            raise Overloaded(f"The queue of {self._name} is full: {self.waiting} requests are waiting. Try again later.", retry_after=wait)
         # Somebody must run, or an estimate that was too long once would never be put right.
-        if self._waiting + self._running and now + wait + self._pace.run > deadline:
+        if self.waiting + self._running and now + wait + self._pace.run > deadline:
             self._observer.request_refused("too_late")
             raise Overloaded(
                 f"The request would take about {wait + self._pace.run:.1f} s on {self._name}, longer than its timeout. "
@@ -131,21 +146,23 @@ class Engine:
                 retry_after=wait,
             )
         self._event_loop = asyncio.get_running_loop()
-        place = Place(self)
-        self._count(waiting=1)
+        place = Place(self, caller)
+        self._places.add(caller)
+        self._count()
         try:
             yield place
         finally:
             if not place.used:
-                self._count(waiting=-1)
+                self._places.remove(caller)
+                self._count()
 
-    async def _generate(self, generation: Generation, listener: TokenListener | None) -> Generated:
+    async def _generate(self, generation: Generation, listener: TokenListener | None, caller: str) -> Generated:
         number = next(self._numbers)
         future: asyncio.Future[Generated] = asyncio.get_running_loop().create_future()
         tokens = self._image_tokens * len(generation.prompt.pictures) + len(generation.prompt.tokens)
-        self._tickets[number] = _Ticket(generation, future, listener, tokens)
+        self._tickets[number] = _Ticket(generation, future, listener, caller, tokens)
         self._count(tokens=tokens)
-        self._device.submit(self._name, Submission(number, generation, self._clock(), listener is not None))
+        self._device.submit(self._name, Submission(number, generation, self._clock(), listener is not None, caller))
         try:
             return await future
         finally:
@@ -162,9 +179,10 @@ class Engine:
     def _deliver(self, report: Report) -> None:
         now = self._clock()
         started = [self._tickets[number] for number in report.started]
-        self._count(waiting=-len(started), running=len(started), tokens=-sum(ticket.tokens for ticket in started))
         for ticket in started:
+            self._places.remove(ticket.caller)
             ticket.started = now
+        self._count(running=len(started), tokens=-sum(ticket.tokens for ticket in started))
         for number, token, probability in report.chosen:
             self._tell(number, token, probability)
         for number, outcome in report.ended:
@@ -188,10 +206,11 @@ class Engine:
 
     def _settle(self, ticket: _Ticket, outcome: Outcome, now: float) -> None:
         if ticket.started is not None:
-            self._pace.ended(now, self._waiting)
+            self._pace.ended(now, self.waiting)
             self._count(running=-1)
         else:
-            self._count(waiting=-1, tokens=-ticket.tokens)
+            self._places.remove(ticket.caller)
+            self._count(tokens=-ticket.tokens)
         if isinstance(outcome, Generated):
             for picture in ticket.generation.prompt.pictures:
                 picture.answered = True
@@ -205,18 +224,18 @@ class Engine:
         else:
             ticket.future.set_result(outcome)
 
-    def _count(self, waiting: int = 0, running: int = 0, tokens: int = 0) -> None:
-        self._waiting += waiting
+    def _count(self, running: int = 0, tokens: int = 0) -> None:
         self._running += running
         self._waiting_tokens += tokens
-        self._observer.queue_changed(self._name, self._waiting, self._running, self._waiting_tokens)
+        self._observer.queue_changed(self._name, self.waiting, self._running, self._waiting_tokens)
 
 
 class Place:
     """A reserved place in an engine's queue; good for one generation."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, caller: str) -> None:
         self._engine = engine
+        self._caller = caller
         self.used = False
 
     async def run(self, generation: Generation, listener: TokenListener | None = None) -> Generated:
@@ -227,4 +246,4 @@ class Place:
         if self.used:
             raise RuntimeError("a place is good for one generation")
         self.used = True
-        return await self._engine._generate(generation, listener)
+        return await self._engine._generate(generation, listener, self._caller)

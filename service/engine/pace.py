@@ -8,6 +8,8 @@ class Pace:
     """
 
     SMOOTHING = 0.05
+    SURE = 64
+    """A whole batch."""
 
     def __init__(self) -> None:
         self.run = 0.0
@@ -23,6 +25,12 @@ class Pace:
     def ran(self, seconds: float) -> None:
         """An answer took so long."""
         self.run += self.SMOOTHING * (seconds - self.run)
+
+    def places(self, most: int, seconds: float) -> int:
+        """How many may wait so that the last waits ``seconds``: at most ``most``, and ``SURE`` of them however slow it goes."""
+        if seconds >= most * self._between:
+            return most
+        return min(most, max(self.SURE, int(seconds / self._between)))
 
     def wait(self, waiting: int) -> float:
         """Seconds that the last of ``waiting`` requests will wait; 0 before anything was measured."""

@@ -23,6 +23,7 @@ class Request:
     arrived: float
     number: int = 0
     streamed: bool = False
+    caller: str = ""
     phase: Phase = Phase.WAITING
     cancelled: bool = False
     tokens: list[int] = field(default_factory=list)

@@ -1,12 +1,12 @@
 """Who runs in the next step. Synchronous, without a clock, without a lock: time comes in as an argument."""
 
 import math
-from collections import deque
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Self
 
 from service.engine.generation import FinishReason, Generated
+from service.engine.line import Line
 from service.engine.request import Phase, Request
 from service.engine.runner import Sampled
 from service.engine.slots import SlotTable
@@ -43,7 +43,7 @@ class Decode(Batch):
 
 
 class Scheduler:
-    """First come, first served, into ``slots`` slots.
+    """Into ``slots`` slots, in the order of ``Line``.
 
     A prefill takes at most ``prefill_tokens`` tokens (but at least one prompt), and no two prefills follow one another while others decode:
     so the ones who are writing never wait longer than one bounded prefill for their next token. Prompts that come one by one while others
@@ -55,7 +55,7 @@ class Scheduler:
 
     def __init__(self, slots: int, image_tokens: int, end_tokens: frozenset[int], prefill_tokens: int) -> None:
         self._table = SlotTable(slots)
-        self._waiting: deque[Request] = deque()
+        self._line = Line()
         self._image_tokens = image_tokens
         self._end_tokens = end_tokens
         self._prefill_tokens = prefill_tokens
@@ -64,20 +64,18 @@ class Scheduler:
     @property
     def load(self) -> int:
         """Requests that wait or are live; 0 when a step would have nothing to do."""
-        return len(self._waiting) + len(self._table.live)
+        return len(self._line) + len(self._table.live)
 
     def add(self, request: Request) -> None:
         """Queue a request."""
-        self._waiting.append(request)
+        self._line.add(request)
 
     def retire(self, now: float) -> tuple[list[tuple[int, int]], list[Request]]:
         """Empty the slots of who has ended, and drop who was cancelled or whose deadline has passed.
 
         Returns the moves that the runner must make, and the requests dropped here.
         """
-        dropped = [request for request in self._waiting if _is_lost(request, now)]
-        if dropped:
-            self._waiting = deque(request for request in self._waiting if not _is_lost(request, now))
+        dropped = self._line.drop(lambda request: _is_lost(request, now))
         dropped += [request for request in self._table.live if request.phase is Phase.RUNNING and _is_lost(request, now)]
         for request in dropped:
             request.phase = Phase.ENDED
@@ -128,14 +126,14 @@ class Scheduler:
         return list(self._table.live)
 
     def _prefill_is_due(self) -> bool:
-        joining = min(len(self._waiting), self._table.free)
+        joining = min(len(self._line), self._table.free)
         if not joining or not self._table.live:
             return joining > 0
         return self._decodes >= self.PATIENCE or (self._decodes > 0 and self._fills_a_prefill(joining))
 
     def _fills_a_prefill(self, joining: int) -> bool:
         """Whether one more prompt would be too many beside the first ``joining``."""
-        tokens = sum(self._tokens(request) for request in islice(self._waiting, joining))
+        tokens = sum(self._tokens(request) for request in islice(self._line.joining(self._table.live), joining))
         return tokens + self._image_tokens >= self._prefill_tokens
 
     def _tokens(self, request: Request) -> int:
@@ -145,13 +143,13 @@ class Scheduler:
     def _admit(self) -> list[Request]:
         requests: list[Request] = []
         tokens = 0
-        while self._waiting and len(requests) < self._table.free:
-            tokens += self._tokens(self._waiting[0])
+        for request in islice(self._line.joining(self._table.live), self._table.free):
+            tokens += self._tokens(request)
             if requests and tokens > self._prefill_tokens:
                 break
-            request = self._waiting.popleft()
             request.phase = Phase.RUNNING
             requests.append(request)
+        self._line.take(requests)
         # Prompts of one length side by side are attended to in one piece.
         return sorted(requests, key=self._tokens)
 

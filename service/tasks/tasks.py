@@ -30,6 +30,7 @@ from service.tasks.asks import (
     sampling_of,
     token_budget,
 )
+from service.tasks.callers import caller
 from service.tasks.detokenizer import piece
 from service.tasks.grammars import prefix_grammar, referring_grammar, text_grammar
 from service.tasks.located import Locator, Reading
@@ -116,7 +117,7 @@ class Tasks:
         """``times``: when it began, and when it must be done."""
         ask, prefix, (started, deadline) = asked.ask, asked.prefix, times
         options, max_tokens = ask.options, token_budget(ask, instance)
-        with instance.engine.reserve(deadline) as place:
+        with instance.engine.reserve(deadline, caller.get()) as place:
             began = time.monotonic()
             tokens, grammar = await self._encoded(instance, prefix, ask)
             async with AsyncExitStack() as held:

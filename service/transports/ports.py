@@ -1,6 +1,7 @@
 """What every transport needs from the service that ``main`` builds."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from service.instances.description import ModelDescription
@@ -47,4 +48,8 @@ class Service(Protocol):
 
     def ready(self) -> None:
         """Return where new requests are taken. Errors: Draining, ModelNotReady."""
+        ...
+
+    def room(self) -> AbstractContextManager[None]:
+        """Room for one request of ``callers.caller``'s, from before it is read until it is answered. Errors: Overloaded, when entered."""
         ...

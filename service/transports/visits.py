@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class VisitBook:
         self._transport = transport
         self._metrics = metrics
         self._tracing = tracing
+        self._turned_away = 0
+        self._next_line = 0.0
 
     def close(self, visit: Visit, what: str, outcome: str, sent: Mapping[str, str], level: int = logging.INFO) -> None:
         """Write the line, count, and record the trace.
@@ -59,6 +62,16 @@ class VisitBook:
         logger.log(level, "%s %s %s %.1f ms%s", what, outcome, visit.code, 1000 * visit.seconds, said, extra={"fields": fields})
         for each in visit.parts or [visit]:
             self._count(each, trace)
+
+    def turn_away(self, visit: Visit) -> None:
+        """Count one that was refused before it was read. There are many of them, or none: one line a second tells of all."""
+        self._count(visit, "")
+        self._turned_away += 1
+        now = time.monotonic()
+        if now >= self._next_line:
+            self._next_line = now + 1.0
+            count, self._turned_away = self._turned_away, 0
+            logger.info("turned away %d requests: %s", count, visit.code, extra={"fields": {"turned_away": count, "code": visit.code}})
 
     def close_part(self, visit: Visit, sent: Mapping[str, str]) -> None:
         """Count and trace without a line of its own: a part of something that goes on."""

@@ -3,6 +3,7 @@ import itertools
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from unittest import mock
 
 import pytest
@@ -71,6 +72,29 @@ def test_a_full_queue_refuses_at_the_door() -> None:
         assert bench.engine.waiting == 0
 
     run(work, queue=2)
+
+
+def test_threat_49_who_floods_the_queue_neither_shuts_out_nor_holds_up_another_caller() -> None:
+    async def work(bench: Bench) -> None:
+        ended: list[str] = []
+
+        async def ask(caller: str) -> None:
+            with bench.engine.reserve(FOREVER, caller) as place:
+                await place.run(generation(answer=1))
+            ended.append(caller)
+
+        bench.runner.gate.clear()
+        flood = [asyncio.create_task(ask("flood")) for _ in range(20)]
+        await asyncio.to_thread(bench.runner.entered.wait)
+        with pytest.raises(Overloaded):
+            await ask("flood")
+        other = asyncio.create_task(ask("other"))
+        await asyncio.sleep(0)
+        bench.runner.gate.set()
+        await asyncio.gather(other, *flood)
+        assert ended.index("other") <= 3
+
+    run(work, slots=1, queue=20)
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_the_door() -> None:
@@ -178,6 +202,33 @@ def test_the_pace_is_the_mean_time_between_ends_while_others_wait() -> None:
     pace.ended(now=100.0, waiting=0)
     pace.ended(now=5000.0, waiting=1)  # an idle hour says nothing about the pace
     assert pace.wait(10) == pytest.approx(1.0, rel=0.1)
+
+
+def test_threat_49_no_more_wait_than_are_begun_in_the_time_that_they_may() -> None:
+    pace = Pace()
+    assert pace.places(256, 2.0) == 256  # nothing is known yet
+    for tick in range(1000):
+        pace.ended(now=0.02 * tick, waiting=5)
+    assert pace.places(256, 2.0) == pytest.approx(100, abs=1)
+    assert pace.places(256, 60.0) == 256
+    assert pace.places(80, 2.0) == 80
+    assert pace.places(256, 0.1) == 64  # a whole batch, however slow
+    assert pace.places(8, 0.1) == 8
+
+
+def test_threat_49_a_slow_engine_is_full_before_its_queue_is() -> None:
+    async def work(bench: Bench) -> None:
+        for tick in range(200):
+            bench.engine._pace.ended(now=float(tick), waiting=1)  # one request a second
+        with ExitStack() as places:
+            for _ in range(64):
+                places.enter_context(bench.engine.reserve(FOREVER))
+            assert bench.engine.most_waiting == 64
+            with pytest.raises(Overloaded, match="64 requests are waiting") as refusal, bench.engine.reserve(FOREVER):
+                pass
+            assert refusal.value.retry_after == pytest.approx(64, rel=0.05)
+
+    assert run(work).observer.refused == ["queue_full"]
 
 
 def test_who_was_cancelled_just_before_an_unload_is_told_of() -> None:

@@ -57,7 +57,8 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         name = self._service.model(request.model_name).name
         wanted = check_outputs([each.name for each in request.outputs])
         question = read(name, _read_tensors(request), _values(request.parameters), context.time_remaining())
-        outputs = await answer(self._service, question, visit)
+        with self._service.room():
+            outputs = await answer(self._service, question, visit)
         response = pb.ModelInferResponse(model_name=name, model_version=VERSION, id=request.id)
         for each in wanted:
             tensor = response.outputs.add(name=each, datatype=BYTES, shape=question.prompts.shape)

@@ -56,16 +56,17 @@ class PaliGemmaServicer(paligemma_pb2_grpc.PaliGemmaServiceServicer):
         visit = current_visit()
         visit.task = "generate"
         self._service.ready()
-        question = read("generate", request, context.time_remaining())
+        with self._service.room():
+            question = read("generate", request, context.time_remaining())
 
-        def ask(listener: EventListener) -> Awaitable[TaskResult]:
-            return question.ask(self._service.tasks, listener)
+            def ask(listener: EventListener) -> Awaitable[TaskResult]:
+                return question.ask(self._service.tasks, listener)
 
-        async with aclosing(stream(ask)) as events:
-            async for event in events:
-                if isinstance(event, ResultEvent):
-                    visit.answer = event.result.answer
-                yield _written(event)
+            async with aclosing(stream(ask)) as events:
+                async for event in events:
+                    if isinstance(event, ResultEvent):
+                        visit.answer = event.result.answer
+                    yield _written(event)
 
     async def Batch(self, request: AsyncIterator[pb.BatchRequest], context: Any) -> AsyncGenerator[pb.BatchResponse, None]:
         self._service.ready()
@@ -80,7 +81,8 @@ class PaliGemmaServicer(paligemma_pb2_grpc.PaliGemmaServiceServicer):
         visit = current_visit()
         visit.task = task
         self._service.ready()
-        result = await read(task, request, context.time_remaining()).ask(self._service.tasks)
+        with self._service.room():
+            result = await read(task, request, context.time_remaining()).ask(self._service.tasks)
         visit.answer = result.answer
         return messages.WRITE[task](result, request_id.get())
 

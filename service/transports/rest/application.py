@@ -13,6 +13,7 @@ from service.transports.ports import Service
 from service.transports.rest import problems
 from service.transports.rest.batch import batch_routes
 from service.transports.rest.chat import chat_routes
+from service.transports.rest.door import Door
 from service.transports.rest.health import health_routes
 from service.transports.rest.inference import inference_routes
 from service.transports.rest.middleware import Lingering
@@ -45,7 +46,9 @@ def create_application(
         return RedirectResponse("/docs")
 
     _handle_errors(application)
-    application.add_middleware(Visits, book=VisitBook("rest", metrics, tracing or PassedOn()))
+    book = VisitBook("rest", metrics, tracing or PassedOn())
+    application.add_middleware(Visits, book=book)
+    application.add_middleware(Door, service=service, book=book)
     # Added last, it stands outermost: its waiting is no part of a visit's time.
     application.add_middleware(Lingering)
     # FastAPI's way to replace the document.

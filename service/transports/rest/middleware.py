@@ -10,8 +10,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 MOST_DRAINED = 64_000_000
 """Bytes of a body that are read away behind an early answer."""
 
+MOST_SKIPPED = 1_000_000
+"""Bytes of a body for which it is not worth closing a connection."""
+
 LONGEST_DRAIN = 5.0
 """Seconds that this may take."""
+
+CLOSE = (b"connection", b"close")
 
 
 class Lingering:
@@ -26,7 +31,7 @@ class Lingering:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or (_goes_on(scope) and _is_skipped(Headers(scope=scope))):
             await self._app(scope, receive, send)
             return
         unread, owed = _announces_body(Headers(scope=scope)), False
@@ -71,7 +76,21 @@ class Parting:
                 MutableHeaders(scope=message)["connection"] = "close"
             await send(message)
 
+        if scope["type"] == "http" and self._leaving():
+            # As if its client had asked for it: what is read away before a connection closes, is.
+            scope = {**scope, "headers": [*scope["headers"], CLOSE]}
         await self._app(scope, receive, send_told if scope["type"] == "http" else send)
+
+
+def _goes_on(scope: Scope) -> bool:
+    """Whether the connection may be used again."""
+    return scope.get("http_version") != "1.0" and "close" not in Headers(scope=scope).get("connection", "").lower()
+
+
+def _is_skipped(headers: Headers) -> bool:
+    """Whether the connection may skip the body behind an answer, and is then good for another request."""
+    length = headers.get("content-length", "")
+    return "transfer-encoding" not in headers and length.isdecimal() and len(length) < 10 and int(length) <= MOST_SKIPPED
 
 
 def _announces_body(headers: Headers) -> bool:

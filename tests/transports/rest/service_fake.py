@@ -2,13 +2,14 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import httpx
 from fastapi import FastAPI
 
-from service.errors import ImageUrlForbidden, ModelNotFound, PaliServeError
+from service.errors import ImageUrlForbidden, ModelNotFound, Overloaded, PaliServeError
 from service.instances.description import ModelDescription
 from service.observability.metrics import Metrics
 from service.tasks.asks import Options
@@ -135,6 +136,8 @@ class FakeService:
     def __init__(self) -> None:
         self.fake = FakeTasks()
         self.refusal: PaliServeError | None = None
+        self.full = False
+        self.inside = 0
         self.lives = True
         self.state = "warm"
         self.shelf = shelf(2)
@@ -185,6 +188,16 @@ class FakeService:
     def ready(self) -> None:
         if self.refusal:
             raise self.refusal
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        if self.full:
+            raise Overloaded("The queue of fake is full: 256 requests are waiting. Try again later.", 3.0)
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
 
 
 class Rest:

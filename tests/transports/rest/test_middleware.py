@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -49,7 +49,7 @@ def test_a_request_that_was_read_is_answered_as_it_is(chunks: list[bytes], heade
     assert exchange(chunks, headers, reads) == ([START, END], reads)
 
 
-@pytest.mark.parametrize("headers", [{"content-length": "3"}, {"transfer-encoding": "chunked"}])
+@pytest.mark.parametrize("headers", [{"content-length": "3000000"}, {"transfer-encoding": "chunked"}])
 @pytest.mark.parametrize("reads", [0, 1, 2])
 def test_the_rest_is_read_away_behind_the_answer(headers: dict[str, str], reads: int) -> None:
     sent, taken = exchange([b"a", b"b", b"c"], headers, reads)
@@ -60,11 +60,28 @@ def test_the_rest_is_read_away_behind_the_answer(headers: dict[str, str], reads:
 
 def test_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "MOST_DRAINED", 1000)
-    sent, taken = exchange([b"x" * 100] * 50, {"content-length": "5000"})
+    sent, taken = exchange([b"x" * 100] * 50, {"content-length": "5000000"})
     assert (taken, sent[-1]["more_body"]) == (10, False)
     monkeypatch.setattr(middleware, "LONGEST_DRAIN", 0.01)
-    sent, taken = exchange([b"x"], {"content-length": "5000"}, stalls=True)
+    sent, taken = exchange([b"x"], {"content-length": "5000000"}, stalls=True)
     assert (taken, sent[-1]["more_body"]) == (1, False)
+
+
+def over_a_connection(rest: Rest, ask: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bytes]]) -> bytes:
+    """What ``ask`` returns of one connection to the application, served as it really is."""
+
+    async def asked() -> bytes:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server = uvicorn.Server(uvicorn.Config(rest.application, http="h11", ws="none", log_config=None, access_log=False))
+            serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            answer = await ask(reader, writer)
+            writer.close()
+            server.should_exit = True
+            await serving
+            return answer
+
+    return asyncio.run(asyncio.wait_for(asked(), 20))
 
 
 @pytest.mark.parametrize("framing", ["content-length: 5000000", "transfer-encoding: chunked"])
@@ -75,20 +92,12 @@ def test_a_client_that_sends_all_before_it_reads_gets_its_answer(rest: Rest, fra
         body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
     head = f"POST /v1/read HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n{framing}\r\n\r\n"
 
-    async def ask() -> bytes:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            server = uvicorn.Server(uvicorn.Config(rest.application, http="h11", ws="none", log_config=None, access_log=False))
-            serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-            reader, writer = await asyncio.open_connection(*listener.getsockname())
-            writer.write(head.encode() + body)
-            await writer.drain()
-            answer = await reader.read()
-            writer.close()
-            server.should_exit = True
-            await serving
-            return answer
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(head.encode() + body)
+        await writer.drain()
+        return await reader.read()
 
-    answer = asyncio.run(asyncio.wait_for(ask(), 20))
+    answer = over_a_connection(rest, ask)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b'"code":"request_too_large"' in answer
 
@@ -104,5 +113,37 @@ def test_each_answer_of_a_process_that_stops_ends_its_connection(leaving: bool, 
     async def send(message: Mapping[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run(Parting(application, lambda: leaving)({"type": "http"}, None, send))  # type: ignore[arg-type]
+    asyncio.run(Parting(application, lambda: leaving)({"type": "http", "headers": []}, None, send))  # type: ignore[arg-type]
     assert sent == [dict(START, headers=headers), END]
+
+
+def test_a_small_body_behind_an_answer_is_skipped_and_the_connection_goes_on(rest: Rest) -> None:
+    rest.service.full = True
+    body = b'{"image": "AAAA"}'
+    head = b"POST /v1/read HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        answer = b""
+        for _ in range(3):
+            writer.write(head)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            length = int(answer.lower().partition(b"content-length: ")[2].split()[0])
+            answer += await reader.readexactly(length)
+            # Only after the answer has come.
+            writer.write(body)
+        return answer
+
+    answer = over_a_connection(rest, ask)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"connection: close" not in answer.lower()
+
+
+@pytest.mark.parametrize("line", [b"POST /v1/read HTTP/1.1\r\nconnection: close\r\n", b"POST /v1/read HTTP/1.0\r\n"])
+def test_a_small_body_is_read_away_where_the_connection_ends(rest: Rest, line: bytes) -> None:
+    rest.service.full = True
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(line + b"host: x\r\ncontent-type: application/json\r\ncontent-length: 900000\r\n\r\n" + b" " * 900_000)
+        return await reader.read()
+
+    assert over_a_connection(rest, ask).startswith(b"HTTP/1.1 503 ")

@@ -1,0 +1,60 @@
+"""A full service says so before it reads a request, so that refusing costs next to nothing and those inside are served on."""
+
+import re
+import time
+from contextlib import ExitStack
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.errors import Overloaded
+from service.observability.logs import request_id
+from service.transports.offers import OFFERS
+from service.transports.ports import Service
+from service.transports.rest import problems
+from service.transports.visits import Visit, VisitBook, identity
+
+TASKS = {f"/v1/{name}": name for name in OFFERS} | {"/v1/chat/completions": "chat", "/v1/batch": "batch"}
+INFER = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer")
+
+
+class Door:
+    """ASGI middleware: lets in as many as there is room for, and refuses others as their routes would."""
+
+    def __init__(self, app: ASGIApp, service: Service, book: VisitBook) -> None:
+        self._app = app
+        self._service = service
+        self._book = book
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        task = _task(scope)
+        if task is None:
+            await self._app(scope, receive, send)
+            return
+        began = time.monotonic()
+        with ExitStack() as inside:
+            try:
+                inside.enter_context(self._service.room())
+            except Overloaded as error:
+                await _refuse(error, scope, receive, send)
+                self._book.turn_away(Visit(task, "overloaded", seconds=time.monotonic() - began))
+            else:
+                await self._app(scope, receive, send)
+
+
+def _task(scope: Scope) -> str | None:
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return None
+    path: str = scope["path"]
+    return TASKS.get(path) or ("infer" if INFER.fullmatch(path) else None)
+
+
+async def _refuse(error: Overloaded, scope: Scope, receive: Receive, send: Send) -> None:
+    token = request_id.set(identity(Headers(scope=scope).get("x-request-id", "")))
+    try:
+        answer = problems.of_error(error, scope["path"])
+        answer.headers["x-request-id"] = request_id.get()
+        await answer(scope, receive, send)
+    finally:
+        request_id.reset(token)
