@@ -18,6 +18,9 @@ PORTS = {"a": (8000, 8001), "b": (8010, 8011), "c": (8020, 8021)}
 """HTTP and gRPC, as the shipped file has them."""
 
 FRONTS = (8080, 8081)
+CLIENT = httpx.Client(timeout=5, verify=False)
+"""Made once: it takes a core 20 ms."""
+
 LONGEST = 120.0
 """Seconds that anything may take on a busy machine."""
 
@@ -27,7 +30,7 @@ def until(holds: Callable[[], bool], what: str) -> None:
     limit = time.monotonic() + LONGEST
     while not holds():
         assert time.monotonic() < limit, what
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 class Replica:
@@ -53,7 +56,7 @@ class Replica:
         """What its probe says."""
         assert self.process.poll() is None, self._log.read_text()
         try:
-            return httpx.get(f"http://127.0.0.1:{self.http}/readyz", timeout=5).status_code == 200
+            return CLIENT.get(f"http://127.0.0.1:{self.http}/readyz").status_code == 200
         except httpx.TransportError:
             return False
 
@@ -92,7 +95,7 @@ class Balancer:
     def served_by(self) -> str:
         """Who answers now."""
         try:
-            return str(httpx.get(f"http://127.0.0.1:{self.http}/livez", timeout=5).headers.get("x-served-by", ""))
+            return str(CLIENT.get(f"http://127.0.0.1:{self.http}/livez").headers.get("x-served-by", ""))
         except httpx.TransportError:
             return ""
 

@@ -15,8 +15,10 @@ from tests.cluster.replicas import Balancer, Replica, until
 from tests.end_to_end.crowd import Crowd, Ended, Outcome
 from tests.end_to_end.test_readme import needed
 
-EVERY = 0.3
-"""Seconds between two arrivals of each kind, whatever became of those before: five kinds are about 17 requests a second."""
+pytestmark = pytest.mark.timeout(900)
+
+EVERY = 0.4
+"""Seconds between two arrivals of each kind, whatever became of those before: five kinds are 12 or 13 requests a second."""
 
 RETRY = {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "2s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}
 METHODS = [{"name": [{"service": "paligemma.v1.PaliGemmaService"}], "retryPolicy": RETRY}]
