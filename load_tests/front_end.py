@@ -30,7 +30,7 @@ from service.engine.device_loop import DeviceLoop
 from service.engine.engine import Engine, EngineLimits
 from service.engine.runner import Sampled
 from service.engine.vision_cache import VisionCache
-from service.errors import ImageUrlForbidden
+from service.errors import ImageUrlForbidden, Overloaded
 from service.instances.catalogue import Catalogue
 from service.instances.description import ModelDescription
 from service.instances.instance import Instance
@@ -45,6 +45,7 @@ from service.transports.rest.application import create_application
 from tests.fakes import LEXICON, CountingRunner, FakeModel, generation, shelf
 
 ROUNDS, REQUESTS, CALLERS, LIVE = 5, 2000, 32, 32
+REFUSED = "caption, JSON, refused by a full service"
 TOKENS = 500
 """Of each stream."""
 
@@ -64,6 +65,7 @@ class Service:
     """What a transport is given, around the fake model."""
 
     def __init__(self) -> None:
+        self.is_full = False
         self.metrics = Metrics("bench")
         self.device = DeviceLoop()
         model = FakeModel(slots=LIVE)
@@ -121,6 +123,8 @@ class Service:
     @contextmanager
     def room(self) -> Iterator[None]:
         """See ``ports.Service``."""
+        if self.is_full:
+            raise Overloaded("The service is full: 300 requests are inside. Try again later.", 2.0)
         yield
 
 
@@ -134,6 +138,10 @@ def serve(port: int) -> None:
     def used() -> dict[str, float]:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {"seconds": usage.ru_utime + usage.ru_stime}
+
+    @application.get("/full/{full}")
+    async def fill(full: bool) -> None:
+        service.is_full = full
 
     async def both() -> None:
         grpc_server = GrpcServer(
@@ -187,14 +195,14 @@ class Meter:
         self._control.close()
 
 
-async def rest_cost(port: int, raw: bytes) -> float:
-    """Milliseconds of the server's processor time for each request."""
+async def rest_cost(port: int, raw: bytes, expected: int = 200) -> float:
+    """Milliseconds of the server's processor time for each request, which is answered with the status ``expected``."""
 
     async def caller(count: int) -> None:
         connection = Connection(port)
         for _ in range(count):
             status, body = await connection.ask(raw)
-            if status != 200:
+            if status != expected:
                 raise RuntimeError(body[:500])
         connection.close()
 
@@ -216,6 +224,16 @@ async def grpc_cost(port: int, name: str, request: Any) -> float:
                 await method(request)
 
         return await _cost(port, caller)
+
+
+async def refusal_cost(port: int, raw: bytes) -> float:
+    """Milliseconds of the server's processor time for each request that it refuses because it is full."""
+    control = Connection(port)
+    await control.ask(get("/full/true"))
+    cost = await rest_cost(port, raw, 503)
+    await control.ask(get("/full/false"))
+    control.close()
+    return cost
 
 
 async def _cost(port: int, caller: Callable[[int], Awaitable[None]]) -> float:
@@ -302,13 +320,14 @@ def measure(port: int) -> tuple[dict[str, list[float]], dict[str, list[tuple[flo
         "detect, gRPC": ("Detect", pb.DetectRequest(image=image, objects=["cat", "dog"])),
     }
     streams = {"SSE": rest_stream, "gRPC": grpc_stream}
-    costs: dict[str, list[float]] = {name: [] for name in (*requests(), *calls)}
+    costs: dict[str, list[float]] = {name: [] for name in (*requests(), *calls, REFUSED)}
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in streams}
     for _ in range(ROUNDS):
         for name, raw in requests().items():
             costs[name].append(asyncio.run(rest_cost(port, raw)))
         for name, (method, request) in calls.items():
             costs[name].append(asyncio.run(grpc_cost(port, method, request)))
+        costs[REFUSED].append(asyncio.run(refusal_cost(port, requests()["caption, JSON"])))
         for name, one in streams.items():
             rates[name].append(asyncio.run(stream_rates(port, one)))
     return costs, rates
