@@ -60,6 +60,11 @@ class Replica:
         except httpx.TransportError:
             return False
 
+    def held(self) -> int:
+        """Requests that it has taken and not answered yet."""
+        told = CLIENT.get(f"http://127.0.0.1:{self.http}/metrics").text
+        return int(sum(float(value) for value in re.findall(r"^paliserve_requests_(?:running|waiting)\S* (\S+)$", told, re.MULTILINE)))
+
     def restart(self) -> int:
         """As a rolling update does it; returns the exit status of the old process."""
         self.process.send_signal(signal.SIGTERM)
