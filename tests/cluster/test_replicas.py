@@ -5,7 +5,7 @@ import json
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,7 @@ class Cluster:
     balancer: Balancer
     crowds: dict[str, Crowd] = field(default_factory=dict)
     surge: int = 0
+    longest: dict[str, float] = field(default_factory=dict)
 
     def meet(self) -> None:
         """New clients: those behind HAProxy, and those who know all three addresses."""
@@ -60,6 +61,7 @@ class Cluster:
         """Arrivals in steady steps until ``work`` is done, and one second more; then all answers."""
         behind, knowing = self.crowds.values()
         ways = [behind.plain, behind.events, behind.unary, knowing.unary, knowing.stream]
+        self.longest.clear()
         working = asyncio.create_task(asyncio.to_thread(work))
         began, count = time.monotonic(), 0
         async with asyncio.TaskGroup() as group:
@@ -67,11 +69,17 @@ class Cluster:
                 await asyncio.sleep(max(0.0, began + count * EVERY / len(ways) - time.monotonic()))
                 at_once, self.surge = 1 + self.surge, 0
                 for number in range(at_once):
-                    group.create_task(ways[(count + number) % len(ways)]())
+                    group.create_task(self._timed(ways[(count + number) % len(ways)]))
                 count += 1
         await working
         for crowd in self.crowds.values():
             await crowd.close()
+
+    async def _timed(self, way: Callable[[], Awaitable[Outcome]]) -> None:
+        began = time.monotonic()
+        await way()
+        name = next(name for name, crowd in self.crowds.items() if crowd is getattr(way, "__self__", None)) + " " + way.__name__
+        self.longest[name] = max(self.longest.get(name, 0.0), time.monotonic() - began)
 
     def strike(self, victim: Replica, number: signal.Signals) -> int:
         """Send a signal to a replica that has requests; returns how many, or more."""
@@ -105,6 +113,7 @@ class Cluster:
             servers = Counter(each.server for each in crowd.ended if each.server)
             outcomes = {outcome.value: count for outcome, count in crowd.tally().items()}
             print(f"cluster: {what}, {name}: {dict(ways)} {outcomes} {dict(servers) or ''}")
+        print(f"cluster: {what}, longest in seconds: { {name: round(seconds, 1) for name, seconds in self.longest.items()} }")
 
 
 @pytest.fixture(scope="module")
