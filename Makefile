@@ -6,11 +6,11 @@ STUBS := service/transports/grpc/generated
 PROMETHEUS_RULE := deploy/components/monitoring/prometheus-rule.yaml
 PROTOC := $(BIN)/python -m grpc_tools.protoc -I $(STUBS)=protos/paligemma/v1 -I $(STUBS)=protos/inference \
     protos/paligemma/v1/paligemma.proto protos/inference/inference.proto
+FUZZ_SECONDS ?= 300
+SOAK_SECONDS ?= 600
 LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-SOAK_SECONDS ?= 600
-
-.PHONY: demo test test-cluster soak check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity bench-overload evaluate clean
+.PHONY: demo test test-cluster soak check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz-rest fuzz-grpc amplification lock parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity bench-overload evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -53,14 +53,17 @@ generated: .venv/dev ## what is generated must be what the code and the protocol
 	$(PROTOC) --python_out=build/stubs --pyi_out=build/stubs --grpc_python_out=build/stubs
 	diff -r --exclude=__init__.py --exclude=__pycache__ build/stubs/$(STUBS) $(STUBS)
 	$(BIN)/python -m tests.deploy.prometheus_rule | diff - $(PROMETHEUS_RULE)
+	$(BIN)/python -m tests.security_table | diff - SECURITY.md
 
 dockerfile: .venv/dev
 	$(BIN)/hadolint docker/Dockerfile
 
 generate: .venv/dev ## write what is generated
+	mkdir -p build
 	$(BIN)/python -m service.transports.rest.openapi > $(OPENAPI)
 	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=.
 	$(BIN)/python -m tests.deploy.prometheus_rule > $(PROMETHEUS_RULE)
+	$(BIN)/python -m tests.security_table > build/SECURITY.md && mv build/SECURITY.md SECURITY.md
 
 manifests: .venv/dev ## render deploy/ in every combination with kubectl, and check each object against its schema and against the service
 	CI=1 $(BIN)/python -m pytest -q $(addprefix tests/deploy/test_,schemas.py pods.py references.py settings_files.py scaling_and_metrics.py)
@@ -69,8 +72,18 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: .venv/dev ## five minutes of requests made of the OpenAPI document, against `make demo` or whatever listens on 127.0.0.1:8000
-	$(BIN)/schemathesis run http://127.0.0.1:8000/openapi.json --max-time 300 --checks all
+fuzz-rest: .venv/dev ## five minutes of requests made of the OpenAPI document, good and bad ones, with all of schemathesis' checks
+	$(BIN)/python -m tests.rest_fuzz --seconds $(FUZZ_SECONDS)
+
+fuzz-grpc: .venv/dev ## five minutes of random and spoilt messages for every method of gRPC
+	$(BIN)/python -m tests.grpc_fuzz --seconds $(FUZZ_SECONDS)
+
+amplification: .venv/dev ## what each of some sixty hostile requests costs the server in memory and time, the worst last
+	$(BIN)/python -m tests.amplification
+
+lock: ## what the images install, with the hashes of its files, out of pyproject.toml and constraints.txt; needs uv
+	uv pip compile -q pyproject.toml --extra quantization --extra tracing --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	    -c constraints.txt -o docker/requirements.lock
 
 image-check: ## the cpu image, really built and run, without a registry: needs root and apt-get install buildah debootstrap iproute2
 	$(PYTHON) docker/check.py

@@ -162,7 +162,9 @@ class Container:
     def __init__(self, root: Path, told: dict[str, Any]) -> None:
         uid, _, gid = told["User"].partition(":")
         identity = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
-        self._as_user = [*identity, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "env", "-i", *told["Env"]]
+        # The image's own variables, and who may call: only what is in this network, which has no other.
+        variables = [*told["Env"], "PALISERVE_ANONYMOUS=true"]
+        self._as_user = [*identity, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "env", "-i", *variables]
         namespaces = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"]
         command = [*self._as_user, *told["Entrypoint"], *told["Cmd"]]
         self.process = subprocess.Popen([*namespaces, "sh", CONFINED, root, *command])

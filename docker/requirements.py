@@ -1,18 +1,22 @@
-"""Prints what the package needs, one requirement a line, so that they get a layer of their own: ``requirements.py EXTRA,EXTRA``."""
+"""Prints a lock without torch and what only its CUDA builds need: for the image without CUDA, whose torch is of another index."""
 
+import re
 import sys
-import tomllib
 from pathlib import Path
 
+CUDA = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==")
 
-def requirements(pyproject: str, extras: str) -> list[str]:
-    """Of the package and of the extras, which are named with commas between."""
-    project = tomllib.loads(pyproject)["project"]
-    wanted: list[str] = list(project["dependencies"])
-    for extra in filter(None, extras.split(",")):
-        wanted += project["optional-dependencies"][extra]
-    return wanted
+
+def without_cuda(lock: str) -> str:
+    """Each requirement is a line and further ones, indented, with its hashes."""
+    kept = []
+    for line in lock.splitlines():
+        if not line.startswith(" "):
+            wanted = CUDA.match(line) is None
+        if wanted:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 if __name__ == "__main__":
-    print("\n".join(requirements(Path("pyproject.toml").read_text(encoding="utf-8"), sys.argv[1])))
+    print(without_cuda(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -21,6 +21,7 @@ from service.instances.instance import Instance
 from service.instances.keeper import State
 from service.instances.shelf import AdapterShelf
 from service.model.adapters import AdapterError, adapter_folder, read_adapter
+from service.model.folder_rights import check_compile_cache
 from service.model.hub import HUB_ID
 from service.model.images import ImageReader
 from service.model.loading import CheckpointError, open_checkpoint
@@ -63,6 +64,8 @@ class Builder:
         checkpoint = self._opened.pop(name, None) or open_checkpoint(source(one.wanted, settings))
         check_memory(name, one)
         device, wanted = self.devices[one.device], one.wanted
+        if wanted.compile:
+            check_compile_cache()
         options = ServingOptions(
             slots=one.shape.slots,
             max_prompt_tokens=wanted.max_prompt_tokens,

@@ -4,6 +4,7 @@ An error is named for what happened and its message says what was wrong and what
 keeps one table from these classes to its own codes.
 """
 
+import random
 from dataclasses import dataclass
 
 
@@ -122,3 +123,11 @@ class GenerationFailed(PaliServeError):
 def retry_after(error: PaliServeError) -> float:
     """Seconds after which it is worth coming back after an error that passes."""
     return error.retry_after if isinstance(error, RateLimited | Overloaded | ModelNotReady) else 1.0
+
+
+def jitter(error: PaliServeError) -> float:
+    """A factor for that time, a little different for everyone, so that they do not come back together.
+
+    A quota says exactly when: who comes earlier is refused again.
+    """
+    return random.uniform(1.0 if isinstance(error, RateLimited) else 0.8, 1.2)  # noqa: S311 (not a secret)

@@ -5,11 +5,12 @@ again would let its owner answer differently the second time. A redirect is a ne
 """
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httpcore2
@@ -17,12 +18,24 @@ import httpcore2
 from service.errors import ImageTooLarge, ImageUrlFailed, ImageUrlForbidden
 
 ANY_HOST = "*"
+NOT_FROM_HERE = "Images are not fetched from this host: send the picture itself, as base64 or as a multipart file."
+"""Whether a host is not listed, is not public or is not there at all: a stranger shall not learn what names mean in here."""
+
 LONGEST_URL = 2048
 MOST_REDIRECTS = 3
 MOST_CONNECTIONS = 32
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 PORTS = {"https": 443, "http": 80}
 HEADERS = [("Accept", "image/*"), ("Accept-Encoding", "identity"), ("User-Agent", "paliserve")]
+
+HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+"""As urlsplit gives it. Other characters mean one thing to one reader of URLs and another to the next."""
+
+NEVER = frozenset(map(ip_address, ("168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254")))
+"""Where clouds keep their secrets, besides the addresses of the link: Azure's, Oracle's, Amazon's and Google's."""
+
+NOWHERE = tuple(map(ip_network, ("192.88.99.0/24", "fec0::/10", "3fff::/20")))
+"""Networks that Python takes for public ones: relays of 6to4, sites by an old rule, documentation."""
 
 # Addresses that carry an IPv4 address, which is the one that is reached: RFC 6052, section 2.1.
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -92,13 +105,13 @@ class ImageFetcher:
         except ValueError:
             raise ImageUrlFailed("The image's URL is none: https://host/path is needed.") from None
         schemes = ("https", "http") if self._limits.http else ("https",)
-        if parts.scheme not in schemes or not host or "@" in parts.netloc:
+        if parts.scheme not in schemes or not HOST.fullmatch(host) or "@" in parts.netloc:
             raise ImageUrlForbidden(
                 f"The image's URL must be {' or '.join(f'{each}://host/path' for each in schemes)}, without credentials."
             )
         own_port = PORTS[parts.scheme]
         if not _is_listed(host, port or own_port, own_port, self._limits.hosts):
-            raise ImageUrlForbidden("Images are not fetched from this host: send the picture itself, as base64 or as a multipart file.")
+            raise ImageUrlForbidden(NOT_FROM_HERE)
         named = f"[{host}]" if ":" in host else host
         return SplitResult(parts.scheme, named if port in (None, own_port) else f"{named}:{port}", parts.path or "/", parts.query, "")
 
@@ -148,8 +161,7 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
         """See ``AsyncNetworkBackend``. Errors: ImageUrlForbidden, and those of the network."""
         addresses = await _resolved(host, port)
         if not all(is_allowed(ip_address(each), self._private) for each in addresses):
-            # The same words as for a host that is not listed: a stranger shall not learn what names mean in here.
-            raise ImageUrlForbidden("Images are not fetched from this host: send the picture itself, as base64 or as a multipart file.")
+            raise ImageUrlForbidden(NOT_FROM_HERE)
         for address in addresses[:-1]:
             try:
                 return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
@@ -165,7 +177,9 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
 def is_allowed(address: Address, private: bool) -> bool:
     """Whether a connection may go there: to a public address or, where ``private``, also to one of a private network or this machine."""
     reached = _reached(address)
-    if reached.is_multicast or reached.is_link_local or reached.is_unspecified:
+    if reached.is_multicast or reached.is_link_local or reached.is_unspecified or reached in NEVER:
+        return False
+    if any(reached in network for network in NOWHERE):
         return False
     if reached.is_loopback:
         return private
@@ -186,7 +200,7 @@ async def _resolved(host: str, port: int) -> Sequence[str]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise httpcore2.ConnectError from None
+        raise ImageUrlForbidden(NOT_FROM_HERE) from None
     # An address with a scope (fe80::1%eth0) belongs to a link.
     return [str(address[0]).partition("%")[0] for *_, address in found]
 

@@ -1,4 +1,4 @@
-"""The command line: ``paliserve serve | ask | models | plan | download``."""
+"""The command line: ``paliserve serve | ask | models | plan | download | key``."""
 
 import argparse
 import asyncio
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from service.access.keys import LIMITS, Key, Limits, Role, block, digest, new_key
 from service.errors import InvalidRequest, OperatorError, PaliServeError
 from service.observability import logs
 from service.observability.version import package_version
@@ -66,10 +67,23 @@ def _parser() -> argparse.ArgumentParser:
     download.add_argument("--config", type=Path, help="settings as TOML: fetch all checkpoints and adapters of the hub that they name")
     download.set_defaults(run=_download)
 
+    _add_key(commands)
+
     models = commands.add_parser("models", help="list what is configured")
     models.add_argument("--config", type=Path, help="settings as TOML")
     models.set_defaults(run=_models)
     return parser
+
+
+def _add_key(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    key = commands.add_parser(
+        "key", help="make a key for a caller: to append its entry, paliserve key NAME >> keys.toml; the key itself is shown once"
+    )
+    key.add_argument("name", metavar="NAME", help="whose it is, for logs")
+    key.add_argument("--role", choices=[each.value for each in Role], default=Role.USER.value, help="admin: may load and unload (user)")
+    for limit in LIMITS:
+        key.add_argument(f"--{limit.replace('_', '-')}", type=int, metavar="N")
+    key.set_defaults(run=_key)
 
 
 def _settings(asked: argparse.Namespace) -> Settings:
@@ -82,12 +96,15 @@ def _serve(asked: argparse.Namespace) -> int:
     if asked.print_config:
         print(print_config(settings))
         return 0
-    # The model libraries take seconds to import; only the commands that need them pay.
+    logs.configure(settings.log_format, settings.log_level)
+    # The model libraries take seconds to import; only the commands that need them pay, and nobody does to learn that he may not listen.
+    from service.listening import Doors  # noqa: PLC0415
+
+    doors = Doors(settings)
     from service.serving import event_loop, serve  # noqa: PLC0415
 
-    logs.configure(settings.log_format, settings.log_level)
     with asyncio.Runner(loop_factory=event_loop()) as runner:
-        return runner.run(serve(settings))
+        return runner.run(serve(settings, doors))
 
 
 def _ask(asked: argparse.Namespace) -> int:
@@ -145,6 +162,15 @@ def _download(asked: argparse.Namespace) -> int:
         print(f"{name}: {folder} ({verify(folder)} checksums right)")
     if not wanted:
         print(f"{asked.config}: nothing of the hub is named")
+    return 0
+
+
+def _key(asked: argparse.Namespace) -> int:
+    """The entry to standard output, for a file; the key beside it, for whoever it is made for."""
+    key = new_key()
+    limits = Limits(**{name: getattr(asked, name) for name in LIMITS})
+    print(f"\n{block(Key(asked.name, digest(key), Role(asked.role), limits))}")
+    print(f"{key}  is the key of {asked.name}, and is shown this once", file=sys.stderr)
     return 0
 
 

@@ -5,21 +5,26 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
+from starlette.types import ASGIApp
 
+from service.access.certificates import newest_context
+from service.access.watched import keep_looking
 from service.engine.worker import freeze
-from service.errors import OperatorError
 from service.instances.keeper import State
+from service.listening import Doors, ServingError, bind
+from service.machine import give_back_large_blocks
 from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn, Spans, Tracing
 from service.observability.version import build, package_version
 from service.settings import Settings
 from service.transports.grpc.server import GrpcServer, Limits
-from service.transports.rest.application import create_application
+from service.transports.rest.application import create_application, split_by_port
+from service.transports.rest.guard import Offered
 from service.transports.rest.middleware import Parting
 from service.wiring import PaliServe
 
@@ -35,6 +40,12 @@ SWITCH_INTERVAL = 0.0005
 MESSAGE_OVERHEAD = 1_000_000
 """Bytes that a message of gRPC may have beside its image."""
 
+HANDSHAKE_SECONDS = 10.0
+"""That a client may take to agree on TLS."""
+
+GOODBYE_SECONDS = 5.0
+"""That a client may take to answer when TLS ends; those who are idle never do, and the process could not stop."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 QUIET_TURNS, MOST_TURNS = 3, 30
@@ -42,10 +53,6 @@ QUIET_TURNS, MOST_TURNS = 3, 30
 
 STEP_ASIDE = 0.2
 """Seconds between the closing of the door and that of idle connections: who was on the way in is still told to go elsewhere."""
-
-
-class ServingError(OperatorError):
-    """The process cannot listen where it was told to."""
 
 
 class HttpServer(uvicorn.Server):
@@ -68,6 +75,22 @@ class HttpServer(uvicorn.Server):
         yield
         for number in SIGNALS:
             event_loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's own, with limits on the time that TLS takes to begin and to end."""
+        await super().startup(sockets=[])
+        config, event_loop = self.config, asyncio.get_running_loop()
+
+        def accept() -> asyncio.Protocol:
+            protocol: Any = config.http_protocol_class
+            return cast("asyncio.Protocol", protocol(config=config, server_state=self.server_state, app_state=self.lifespan.state))
+
+        hello, goodbye = (HANDSHAKE_SECONDS, GOODBYE_SECONDS) if config.ssl else (None, None)
+        for each in sockets or []:
+            listening = event_loop.create_server(
+                accept, sock=each, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=hello, ssl_shutdown_timeout=goodbye
+            )
+            self.servers.append(await listening)
 
     async def on_tick(self, counter: int) -> bool:
         """Close the door only when all is done: connections that wait at a closed door are reset, here they are told to go elsewhere."""
@@ -104,37 +127,75 @@ class HttpServer(uvicorn.Server):
             self._grpc_server.tell(serving=False)
 
 
-async def serve(settings: Settings) -> int:
-    """Serve until told to stop; returns the exit status. Errors: ServingError, CheckpointError."""
+async def serve(settings: Settings, doors: Doors | None = None) -> int:
+    """Serve until told to stop; returns the exit status. ``doors``: those of the settings. Errors: ServingError, CheckpointError."""
+    doors = doors or Doors(settings)
+    # Where models compute in this process too, they would pay for it.
+    if settings.workers != 0:
+        give_back_large_blocks()
     # Bound first: a port in use should not cost the time to load a model.
-    listener = _bind(settings.host, settings.port, "--port")
-    grpc_reserved = _bind(settings.host, settings.grpc_port, "--grpc-port") if settings.grpc_port else None
+    listener = bind(settings.host, settings.port, "--port")
+    admin = bind(settings.admin_host or settings.host, settings.admin_port, "admin_port") if settings.admin_port else None
+    grpc_reserved = bind(settings.host, settings.grpc_port, "--grpc-port") if settings.grpc_port else None
     service = PaliServe(settings, Metrics(package_version(), **build()))
     tracing = _tracing(settings)
-    grpc_server = await _start_grpc(service, settings, grpc_reserved, tracing) if grpc_reserved else None
+    grpc_server = await _start_grpc(service, settings, doors, grpc_reserved, tracing) if grpc_reserved else None
     await service.start()
     freeze()
     sys.setswitchinterval(SWITCH_INTERVAL)
-    admin_key = settings.admin_key.get_secret_value() if settings.admin_key else None
-    application = create_application(service, service.metrics, settings.max_image_bytes, admin_key, tracing)
-    # h11 bounds the size of headers; httptools, which uvicorn prefers, does not.
-    config = uvicorn.Config(
-        Parting(application, lambda: service.draining), http="h11", ws="none", log_config=None, access_log=False, server_header=False
-    )
+    application = _application(service, settings, doors, tracing, admin)
+    config = _http(Parting(application, lambda: service.draining), doors)
     http_server = HttpServer(config, service, grpc_server)
-    listener.listen(2048)
-    where = "http://{}:{}".format(*listener.getsockname())
+    listeners = [listener, *([admin] if admin else [])]
+    for each in listeners:
+        each.listen(2048)
     if grpc_server:
         grpc_server.tell(serving=True)
-        where += f" and gRPC on {settings.host}:{settings.grpc_port}"
-    logger.info("serving %s on %s", ", ".join(each.name for each in service.models()), where)
-    await http_server.serve(sockets=[listener, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))])
+    logger.info("serving %s on %s", ", ".join(each.name for each in service.models()), _where(settings, listeners))
+    looking = asyncio.create_task(keep_looking(doors.watched))
+    await http_server.serve(sockets=[*listeners, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))])
+    looking.cancel()
     if grpc_server:
         await grpc_server.stop(at_once=http_server.force_exit)
     await service.stop()
     await asyncio.to_thread(tracing.stop)
     logger.info("stopped")
     return 0
+
+
+def _application(service: PaliServe, settings: Settings, doors: Doors, tracing: Tracing, admin: socket.socket | None) -> ASGIApp:
+    """All of it, or with a port for administrators the rest for the others."""
+
+    def made(offered: Offered) -> ASGIApp:
+        return create_application(service, service.metrics, settings.max_image_bytes, doors.access, tracing, offered)
+
+    if admin is None:
+        return made(Offered(docs=settings.docs))
+    return split_by_port(admin.getsockname()[1], made(Offered(tasks=False, docs=settings.docs)), made(Offered(upkeep=False)))
+
+
+def _http(application: ASGIApp, doors: Doors) -> uvicorn.Config:
+    """How HTTP is spoken."""
+    certificates = doors.certificates
+    return uvicorn.Config(
+        application,
+        # It bounds the size of headers; httptools, which uvicorn prefers, does not.
+        http="h11",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Whatever X-Forwarded-For says, a client is who is connected.
+        proxy_headers=False,
+        ssl_context_factory=(lambda config, default: newest_context(certificates)) if certificates else None,
+    )
+
+
+def _where(settings: Settings, listeners: Sequence[socket.socket]) -> str:
+    scheme = "https" if settings.tls_certificate else "http"
+    public, *admin = ("{}://{}:{}".format(scheme, *each.getsockname()) for each in listeners)
+    beside = f" and gRPC on {settings.host}:{settings.grpc_port}" if settings.grpc_port else ""
+    return public + beside + "".join(f", for administrators on {each}" for each in admin)
 
 
 def _tracing(settings: Settings) -> Tracing:
@@ -146,7 +207,7 @@ def _tracing(settings: Settings) -> Tracing:
         raise ServingError("tracing needs OpenTelemetry: pip install 'paliserve[tracing]'.") from None
 
 
-async def _start_grpc(service: PaliServe, settings: Settings, reserved: socket.socket, tracing: Tracing) -> GrpcServer:
+async def _start_grpc(service: PaliServe, settings: Settings, doors: Doors, reserved: socket.socket, tracing: Tracing) -> GrpcServer:
     """Answers at once: that the models are being warmed up. ``reserved`` holds the port until the server does."""
     limits = Limits(
         # Twice what an image may have, so that one somewhat too large is told so, by name.
@@ -158,11 +219,11 @@ async def _start_grpc(service: PaliServe, settings: Settings, reserved: socket.s
         ping_interval=settings.grpc_ping_interval_seconds,
         connection_age=settings.grpc_connection_age_seconds,
     )
-    server = GrpcServer(service, service.metrics, limits, settings.grpc_reflection, package_version(), tracing)
+    server = GrpcServer(service, service.metrics, limits, settings.grpc_reflection, package_version(), tracing, doors.gate)
     service.observe(lambda name, state: server.tell_of(name, state is State.WARM))
     with reserved:
         try:
-            await server.start(settings.host, settings.grpc_port)
+            await server.start(settings.host, settings.grpc_port, doors.certificates)
         except OSError as error:
             raise ServingError(f"gRPC {error}. Give another port with --grpc-port, or 0 for none.") from None
     return server
@@ -175,16 +236,3 @@ def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return cast("Callable[[], asyncio.AbstractEventLoop]", uvloop.new_event_loop)
-
-
-def _bind(host: str, port: int, flag: str) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # With the protocol named, because asyncio turns Nagle's delay off for such sockets only: answers would wait 40 ms.
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        raise ServingError(f"cannot listen on {host}:{port}: {error.strerror}. Give another one with --host and {flag}.") from None
-    listener.set_inheritable(True)
-    return listener

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
 from service.errors import OperatorError
 from service.instance_settings import AdapterSettings, InstanceSettings, apart
@@ -22,6 +22,10 @@ SERVICE_LINK = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(T
 
 HostName = Annotated[str, Field(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[?[0-9A-Fa-f:]+\]?)(:\d{1,5})?$")]
 """See ``FetchLimits``."""
+
+
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:]+\])(:\d{1,5})?)$")]
+"""See ``Browsers``."""
 
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -56,6 +60,7 @@ class Settings(BaseModel):
     image_url_http: bool = False
     image_url_private: bool = False
     image_url_seconds: float = Field(default=10.0, gt=0, le=300, allow_inf_nan=False)
+    vision_cache_per_caller: bool = False
     max_queue: int = Field(default=256, ge=1)
     max_queue_seconds: Seconds = 2.0
     default_timeout_seconds: float = Field(default=60.0, gt=0, le=3600, allow_inf_nan=False)
@@ -64,13 +69,31 @@ class Settings(BaseModel):
     workers: int | None = Field(default=None, ge=0, le=1024)
     instance_memory_bytes: int | None = Field(default=None, ge=1)
     admin_key: SecretStr | None = None
+    api_keys_file: str | None = Field(default=None, min_length=1)
+    anonymous: bool | None = None
+    admin_host: str | None = None
+    admin_port: int | None = Field(default=None, ge=0, le=65535)
+    docs: bool = True
+    allowed_hosts: tuple[HostName, ...] | None = None
+    cors_origins: tuple[Origin, ...] = ()
+    tls_certificate: str | None = Field(default=None, min_length=1)
+    tls_key: str | None = Field(default=None, min_length=1)
+    tls_client_ca: str | None = Field(default=None, min_length=1)
     instances: tuple[InstanceSettings, ...] = ()
 
-    @field_validator("image_url_hosts", mode="before")
+    @field_validator("image_url_hosts", "allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         """An environment variable holds them with commas between."""
         return [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+
+    @field_validator("tls_key", "tls_client_ca")
+    @classmethod
+    def _of_a_certificate(cls, value: str | None, info: ValidationInfo) -> str | None:
+        # One that cannot be used is told of by itself.
+        if value is not None and info.data.get("tls_certificate", value) is None:
+            raise ValueError("tls_certificate is needed with it")
+        return value
 
     @field_validator("instances")
     @classmethod

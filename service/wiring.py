@@ -72,7 +72,9 @@ class PaliServe:
         for name, keeper in self._keepers.items():
             self._tell(name, keeper.state)
         self._catalogue = Catalogue(list(self._keepers.values()))
-        self.tasks = Tasks(self._catalogue, self.images.size, self._workers, settings.default_timeout_seconds)
+        self.tasks = Tasks(
+            self._catalogue, self.images.size, self._workers, settings.default_timeout_seconds, settings.vision_cache_per_caller
+        )
 
     async def start(self) -> None:
         """Warm up what is loaded. Errors: OperatorError."""

@@ -2,8 +2,9 @@
 
 Each instance has its own: what it keeps was made by its preprocessing and its tower, and goes when the instance goes. A picture is known
 by the SHA-256 of its file's bytes, never by its pixels (two pictures may have the same pixels in another shape) or by a name that a caller
-gives it. An answer is the same with and without the cache; its time is not, so it can be turned off where one caller must not learn what
-another one asked about. Turned off, a picture is still shared by those who hold the very same object: the parts of one caller's request.
+gives it. An answer is the same with and without the cache; its time is not, so where one caller must not learn what another one asked
+about, it can be turned off, or the caller can be made a part of the variant. Turned off, a picture is still shared by those who hold the
+very same object: the parts of one caller's request.
 """
 
 import asyncio

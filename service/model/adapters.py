@@ -14,6 +14,7 @@ from torch import Tensor
 
 from service.errors import OperatorError
 from service.model.hub import HUB_ID, FetchError, fetch
+from service.model.weight_files import WeightFileError, shapes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 REFUSED_OPTIONS = (
@@ -75,8 +76,13 @@ def adapter_folder(source: str, revision: str | None = None) -> Path:
 def read_adapter(folder: Path) -> Adapter:
     """Errors: AdapterError, which says what is not as peft's LoRA writes it, or is not served."""
     config = _config(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise AdapterError(f"{folder}: no {WEIGHTS}; other formats can run code when they are read, and are refused.")
     try:
+        shapes(folder / WEIGHTS)
         tensors = load_file(folder / WEIGHTS)
+    except WeightFileError as error:
+        raise AdapterError(f"{folder}: {error}") from error
     except (OSError, SafetensorError) as error:
         raise AdapterError(f"{folder}: {WEIGHTS} cannot be read: {error}") from error
     halves: dict[str, dict[str, Tensor]] = {}

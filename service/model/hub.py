@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import time
 from pathlib import Path
 
 from huggingface_hub import snapshot_download, try_to_load_from_cache
@@ -21,6 +22,9 @@ FILES = ("*.json", "*.safetensors", "tokenizer.model", "vae-oid.npz")
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
+CLOCKS_APART = 60.0
+"""Seconds by which a file server's clock may be behind this machine's."""
+
 
 class FetchError(OperatorError):
     """A checkpoint cannot be fetched."""
@@ -35,12 +39,15 @@ def fetch(name: str, revision: str | None = None) -> Path:
     """The folder of a checkpoint in the hub's cache. Files that are there are not fetched again; a transfer that breaks off goes on.
 
     A terminal sees progress bars. The token is taken from HF_TOKEN or the hub's own login; HF_HUB_OFFLINE=1 asks the cache alone, HF_HOME
-    says where it is. Errors: FetchError.
+    says where it is. What was fetched now is compared with its checksums. Errors: FetchError.
     """
+    began = time.time()
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise FetchError(f"{name}: {_reason(error, name, revision)}") from error
+    verify(folder, began - CLOCKS_APART)
+    return folder
 
 
 def cached_config(name: str, revision: str | None = None) -> Path | None:
@@ -49,16 +56,17 @@ def cached_config(name: str, revision: str | None = None) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def verify(folder: Path) -> int:
+def verify(folder: Path, since: float = 0.0) -> int:
     """Compare the large files of a checkpoint with the checksums that the hub names them by; returns how many.
 
+    ``since``: leave out what was stored before, in seconds since 1970: hashing a large checkpoint takes as long as loading it.
     Errors: FetchError. A file that is not what it should be is removed, so that it is fetched anew.
     """
     checked = 0
     for path in sorted(folder.iterdir()):
         stored = path.resolve()
         # Small files are named by git's own sums.
-        if not SHA256.fullmatch(stored.name):
+        if not SHA256.fullmatch(stored.name) or stored.stat().st_mtime < since:
             continue
         with stored.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()

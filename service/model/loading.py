@@ -2,12 +2,10 @@
 
 import ctypes
 import gc
-import json
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -16,9 +14,12 @@ from transformers import AutoProcessor, PaliGemmaConfig, PaliGemmaForConditional
 from transformers.models.paligemma.processing_paligemma import PaliGemmaProcessor
 
 from service.errors import OperatorError
+from service.model.config_files import ConfigError, check_config_files
 from service.model.enlarging import enlarge_config, enlarge_patches
+from service.model.folder_rights import warn_of_others
 from service.model.hub import HUB_ID, FetchError, cached_config, fetch
 from service.model.quantizing import check_quantization, quantize
+from service.model.weight_files import WeightFileError, check_weights, weight_files
 
 ACTIVATION = "gelu_pytorch_tanh"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -70,9 +71,9 @@ class Checkpoint:
 def open_checkpoint(source: Source) -> Checkpoint:
     """Fetch a checkpoint where it is not here yet, and read everything but its weights. Errors: CheckpointError."""
     folder = _folder(source)
+    warn_of_others(folder)
     _check_config(folder)
-    if not list(folder.glob("*.safetensors")):
-        raise CheckpointError(f"{folder}: no safetensors weights; other formats can run code when they are read, and are refused.")
+    files = _weight_files(folder)
     device, dtype = held_as(source)
     if source.mask_decoder is not None and not source.mask_decoder.is_file():
         raise CheckpointError(f"{source.mask_decoder}: the mask decoder is not a file.")
@@ -82,6 +83,10 @@ def open_checkpoint(source: Source) -> Checkpoint:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{source.checkpoint}: the checkpoint cannot be read: {error}") from error
     _check_activations(config, source.checkpoint)
+    try:
+        check_weights(files, config)
+    except (OSError, WeightFileError) as error:
+        raise CheckpointError(f"{source.checkpoint}: {error}") from error
     if not isinstance(processor, PaliGemmaProcessor):
         raise CheckpointError(f"{source.checkpoint}: its processor is a {type(processor).__name__}, not a PaliGemmaProcessor.")
     found = (folder / name for name in MASK_DECODER_FILES)
@@ -185,16 +190,18 @@ def _check_activations(config: PaliGemmaConfig, name: str) -> None:
         raise CheckpointError(f"{name}: its activation is {' and '.join(sorted(map(str, asked)))}; PaliGemma's is {ACTIVATION}.")
 
 
-def _check_config(folder: Path) -> dict[str, Any]:
+def _check_config(folder: Path) -> None:
     try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: no readable config.json.") from error
-    if not isinstance(config, dict) or config.get("model_type") != "paligemma":
-        raise CheckpointError(f"{folder}: config.json is not a PaliGemma's (model_type must be 'paligemma').")
-    if "auto_map" in config:
-        raise CheckpointError(f"{folder}: config.json asks for code of its own (auto_map), which is never run.")
-    return config
+        check_config_files(folder)
+    except ConfigError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    try:
+        return weight_files(folder)
+    except WeightFileError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
 
 
 def _device(name: str) -> str:

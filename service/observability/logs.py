@@ -51,6 +51,8 @@ def configure(log_format: str, level: str) -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
     for chatty in ("httpx", "urllib3", "filelock", "transformers", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It tells of every client who left before its answer, with a traceback; what went wrong in here is caught before it.
+    logging.getLogger("grpc").setLevel(logging.CRITICAL)
     quiet_imports()
 
 

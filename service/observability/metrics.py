@@ -14,8 +14,9 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STATES = ("cold", "loading", "warm", "failed")
 STAGES = ("queue", "preprocess", "vision", "prefill", "decode")
 OUTCOMES = ("hit", "miss")
-REFUSALS = ("queue_full", "too_late", "draining", "model_not_ready")
-"""Why a request is refused at the door: no place in the queue, no hope to be done in time, the process stops, the model is not loaded."""
+REFUSALS = ("queue_full", "too_late", "draining", "model_not_ready", "unauthenticated", "permission_denied", "rate_limited")
+"""Why a request is refused at the door: no place in the queue, no hope to be done in time, the process stops, the model is not loaded, the
+caller has no key, may not do this, or asked for too much."""
 
 
 class Metrics:

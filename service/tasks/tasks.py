@@ -30,7 +30,7 @@ from service.tasks.asks import (
     sampling_of,
     token_budget,
 )
-from service.tasks.callers import caller
+from service.tasks.callers import ANYBODY, admission, caller
 from service.tasks.detokenizer import piece
 from service.tasks.grammars import prefix_grammar, referring_grammar, text_grammar
 from service.tasks.located import Locator, Reading
@@ -49,14 +49,22 @@ class Tasks:
     """Every transport calls these methods and nothing else.
 
     ``image_size`` reads (width, height) from a picture's header, within limits. ``workers`` runs what would block the event loop.
-    ``default_timeout`` is in seconds.
+    ``default_timeout`` is in seconds. ``pictures_apart``: no caller's request finds a picture that only others have sent.
     """
 
-    def __init__(self, router: Router, image_size: Callable[[bytes], tuple[int, int]], workers: Executor, default_timeout: float) -> None:
+    def __init__(
+        self,
+        router: Router,
+        image_size: Callable[[bytes], tuple[int, int]],
+        workers: Executor,
+        default_timeout: float,
+        pictures_apart: bool = False,
+    ) -> None:
         self._router = router
         self._image_size = image_size
         self._workers = workers
         self._default_timeout = default_timeout
+        self._pictures_apart = pictures_apart
 
     async def caption(
         self, image: bytes, options: Options, language: str = "en", style: CaptionStyle = CaptionStyle.STANDARD
@@ -96,8 +104,9 @@ class Tasks:
     async def _within_time(self, ask: Ask) -> TaskResult:
         timeout = self._default_timeout if ask.options.timeout is None else ask.options.timeout
         try:
-            async with asyncio.timeout(timeout):
-                return await self._one_way(ask, time.monotonic(), time.monotonic() + timeout)
+            with admission.get().request(1 + len(ask.options.further)):
+                async with asyncio.timeout(timeout):
+                    return await self._one_way(ask, time.monotonic(), time.monotonic() + timeout)
         except TimeoutError:
             message = f"The request was not done within {1000 * timeout:.0f} ms; allow more with timeout_ms, or ask for less."
             raise DeadlineExceeded(message) from None
@@ -140,11 +149,12 @@ class Tasks:
         outline = None
         if ask.box is not None and PromptStyle(instance.prompt_style) is PromptStyle.DRAWN_BOX:
             outline = prompts.region(ask.box, asked.size)
+        variant = (adapter.view, outline, caller.get() if self._pictures_apart else ANYBODY)
         pictures = []
         for image in (ask.image, *ask.options.further):
             make = partial(_made, instance.model, image, outline, adapter.place if adapter.view else 0)
             read = partial(self._in_worker, make)
-            pictures.append(await held.enter_async_context(instance.pictures.hold(image, read, (adapter.view, outline))))
+            pictures.append(await held.enter_async_context(instance.pictures.hold(image, read, variant)))
         return tuple(pictures)
 
     async def _encoded(self, instance: Instance, prefix: str, ask: Ask) -> tuple[tuple[int, ...], Grammar | None]:

@@ -18,6 +18,9 @@ SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 REFUSED = frozenset({"draining", "model_not_ready"})
 """Codes of refusals that no engine has counted."""
 
+AT_THE_GATE = frozenset({"unauthenticated", "permission_denied", "rate_limited"})
+"""The same, of those that come before it is known what was asked."""
+
 IN_ORDER = ("preprocess", "queue", "vision", "prefill", "decode")
 """The stages of an answer, as they follow one another."""
 
@@ -27,12 +30,14 @@ class Visit:
     """What a transport tells about a request. ``task`` is empty where none was asked.
 
     ``parts`` are the requests that were made in one: where there are some they are counted, each by its own ``seconds``, and not the whole.
+    ``caller`` is the name of a key, empty where none was needed.
     """
 
     task: str = ""
     code: str = "ok"
     answer: Answer | None = None
     seconds: float = 0.0
+    caller: str = ""
     parts: list["Visit"] = field(default_factory=list)
 
 
@@ -48,8 +53,7 @@ class VisitBook:
         self._transport = transport
         self._metrics = metrics
         self._tracing = tracing
-        self._turned_away = 0
-        self._next_line = 0.0
+        self._turned_away: dict[tuple[str, str], tuple[int, float]] = {}
 
     def close(self, visit: Visit, what: str, outcome: str, sent: Mapping[str, str], level: int = logging.INFO) -> None:
         """Write the line, count, and record the trace.
@@ -64,14 +68,19 @@ class VisitBook:
             self._count(each, trace)
 
     def turn_away(self, visit: Visit) -> None:
-        """Count one that was refused before it was read. There are many of them, or none: one line a second tells of all."""
+        """Count one that was refused before it was read. There are many of them, or none: one line a second tells of all of a kind."""
         self._count(visit, "")
-        self._turned_away += 1
-        now = time.monotonic()
-        if now >= self._next_line:
-            self._next_line = now + 1.0
-            count, self._turned_away = self._turned_away, 0
-            logger.info("turned away %d requests: %s", count, visit.code, extra={"fields": {"turned_away": count, "code": visit.code}})
+        kind, now = (visit.code, visit.caller), time.monotonic()
+        count, next_line = self._turned_away.get(kind, (0, 0.0))
+        count += 1
+        if now >= next_line:
+            fields = {"transport": self._transport, "turned_away": count, "code": visit.code} | (
+                {"caller": visit.caller} if visit.caller else {}
+            )
+            of = f" of {visit.caller}" if visit.caller else ""
+            logger.info("turned away %d requests%s: %s", count, of, visit.code, extra={"fields": fields})
+            count, next_line = 0, now + 1.0
+        self._turned_away[kind] = count, next_line
 
     def close_part(self, visit: Visit, sent: Mapping[str, str]) -> None:
         """Count and trace without a line of its own: a part of something that goes on."""
@@ -79,6 +88,8 @@ class VisitBook:
             self._count(visit, self._tracing.record(_traced(visit, f"part {visit.task}"), sent))
 
     def _count(self, visit: Visit, trace: str) -> None:
+        if visit.code in AT_THE_GATE:
+            self._metrics.request_refused(visit.code)
         if not visit.task:
             return
         answer = visit.answer
@@ -97,6 +108,8 @@ class VisitBook:
     def _told(self, visit: Visit) -> dict[str, Any]:
         """What logs as JSON hold of it, besides the line: nothing that a caller wrote."""
         told: dict[str, Any] = {"transport": self._transport, "code": visit.code, "seconds": round(visit.seconds, 6)}
+        if visit.caller:
+            told["caller"] = visit.caller
         if visit.task:
             told["task"] = visit.task
         if visit.parts:

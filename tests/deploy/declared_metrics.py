@@ -43,7 +43,7 @@ VALUES = {
     "model": ["shapes-224", "shapes-448"],
     "code": ["ok", "internal", "overloaded", "invalid_request"],
     "transport": ["rest", "grpc"],
-    "reason": ["queue_full", "too_late", "draining", "model_not_ready"],
+    "reason": ["queue_full", "too_late", "draining", "model_not_ready", "unauthenticated", "permission_denied", "rate_limited"],
     "outcome": ["hit", "miss"],
     "stage": ["queue", "preprocess", "vision", "prefill", "decode"],
     "phase": ["vision", "prefill", "decode"],

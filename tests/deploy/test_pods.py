@@ -42,7 +42,8 @@ def test_pods_are_restricted_as_the_pod_security_standard_says(way: str) -> None
                 "capabilities": {"drop": ["ALL"]},
             }
             assert all("hostPort" not in port for port in container.get("ports", []))
-        assert all(volume.keys() - {"name"} <= {"emptyDir", "configMap", "persistentVolumeClaim"} for volume in pod.get("volumes", []))
+        kinds = {"emptyDir", "configMap", "persistentVolumeClaim", "secret"}
+        assert all(volume.keys() - {"name"} <= kinds for volume in pod.get("volumes", []))
 
 
 @EACH

@@ -11,7 +11,7 @@ from service.settings import Settings
 from tests.deploy.rendering import COMPONENTS, DEPLOY, OVERLAYS, ROOT, WAYS, Manifest, of_kind, render, selects, server, workloads
 
 README = (DEPLOY / "README.md").read_text()
-FROM_OUTSIDE = {"paliserve-admin", "hub-token", "paliserve-tls"}
+FROM_OUTSIDE = {"paliserve-admin", "paliserve-api-keys", "hub-token", "paliserve-tls"}
 """Secrets that people make: README says how."""
 
 EACH = pytest.mark.parametrize("way", WAYS)

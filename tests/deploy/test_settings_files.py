@@ -47,6 +47,17 @@ def test_a_pod_listens_for_others_and_logs_for_machines(way: str, tmp_path: Path
     assert found.grpc_connection_age_seconds
 
 
+@EACH
+def test_a_pod_says_who_may_call(way: str, tmp_path: Path) -> None:
+    found, pod = settings(way, tmp_path), server(way).pod
+    keyed = "api-keys" in way or " all " in way or way.startswith("examples/")
+    assert (found.anonymous, found.api_keys_file) == ((None, "/etc/paliserve-keys/keys.toml") if keyed else (True, None))
+    secrets = {each["name"]: each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each}
+    assert secrets == ({"api-keys": "paliserve-api-keys"} if keyed else {})
+    # A file by itself would not follow its Secret.
+    assert all("subPath" not in mount for mount in pod["containers"][0]["volumeMounts"])
+
+
 def test_overlays_serve_what_they_are_called_for(tmp_path: Path) -> None:
     served = {way: [each.name for each in settings(way, tmp_path).instances] for way in WAYS if way.startswith("overlays/")}
     assert served == {

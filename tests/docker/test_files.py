@@ -89,25 +89,37 @@ def test_only_what_was_built_comes_into_an_image(image: str) -> None:
     ]
 
 
-def test_every_version_is_an_exact_one() -> None:
-    """Beside torch, which is alone on its index, everything is resolved within the constraints."""
-    commands = [
-        part for _, keyword, arguments in INSTRUCTIONS if keyword == "RUN" for part in arguments.split(" && ") if " install " in part
-    ]
-    installing = [command for command in commands if command.startswith("pip ")]
-    assert len(installing) == 6
-    for command in installing:
+def installing() -> list[str]:
+    """The commands that install packages."""
+    runs = [arguments for _, keyword, arguments in INSTRUCTIONS if keyword == "RUN"]
+    return [part for run in runs for part in run.split(" && ") if part.startswith("pip ") and " install " in part]
+
+
+def test_threat_66_every_version_is_an_exact_one_and_every_file_a_known_one() -> None:
+    """But for torch without CUDA, which is alone on its index, and the tools, none of which comes into an image."""
+    assert len(installing()) == 5
+    for command in installing():
         assert "--no-cache-dir" in command
-        assert "-c constraints.txt" in command or command.endswith("--no-deps dist/*.whl"), command
-    assert f"cyclonedx-bom=={CONSTRAINTS['cyclonedx-bom']}" in installing[0]
+        hashed = re.search(r"--no-deps --require-hashes -r requirements(-cpu)?\.lock$", command)
+        assert hashed or "-c constraints.txt" in command or command.endswith("--no-deps dist/*.whl"), command
+    assert len([command for command in installing() if "--require-hashes" in command]) == len(IMAGES)
+    assert f"cyclonedx-bom=={CONSTRAINTS['cyclonedx-bom']}" in installing()[0]
     assert {"setuptools", "torch", "torchao", "triton", "cuda-bindings", "grpcio"} <= CONSTRAINTS.keys()
 
 
-def test_requirements_are_those_of_the_project() -> None:
-    command = [sys.executable, "docker/requirements.py", told("packages-cpu", "ARG")[1].partition("=")[2]]
+@pytest.mark.parametrize("image", IMAGES)
+def test_threat_66_an_image_lists_what_is_in_it(image: str) -> None:
+    (made,) = (run for run in told(f"packages-{image}", "RUN") if "cyclonedx-py environment" in run)
+    assert "--output-file paliserve.cdx.json /opt/paliserve/bin/python" in made
+
+
+def test_the_image_without_cuda_installs_all_but_torch_and_its_libraries() -> None:
+    command = [sys.executable, "docker/requirements.py", "docker/requirements.lock"]
     lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    extras = PROJECT["optional-dependencies"]
-    assert lines == [*PROJECT["dependencies"], *extras["quantization"], *extras["tracing"]]
+    kept, lock = set(lines), set((DOCKER / "requirements.lock").read_text().splitlines())
+    gone = {re.split("==", line)[0] for line in lock - kept if "==" in line}
+    assert gone == {name for name in CONSTRAINTS if re.match("(torch|triton)$|nvidia-|cuda-", name)}
+    assert {"torchao", "fastapi", "transformers"} <= {line.partition("==")[0] for line in kept}
 
 
 @pytest.mark.parametrize("environment", [*map(variables, IMAGES), SERVICE["environment"]], ids=[*IMAGES, "compose"])

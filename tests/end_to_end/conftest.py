@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -35,9 +36,9 @@ def free_port() -> int:
 
 
 class Server:
-    """``paliserve serve`` on free ports. ``log`` holds every line it wrote so far."""
+    """``paliserve serve`` on free ports. ``log`` holds every line it wrote so far; ``tls`` is how its client speaks, where it does."""
 
-    def __init__(self, *flags: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(self, *flags: str, environ: dict[str, str] | None = None, tls: ssl.SSLContext | bool = True) -> None:
         self.grpc_port = free_port()
         command = [sys.executable, "-m", "service.main", "serve", "--port", "0", "--grpc-port", str(self.grpc_port), *flags]
         self.log: list[str] = []
@@ -46,9 +47,9 @@ class Server:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | (environ or {})
         )
         threading.Thread(target=self._read, daemon=True).start()
-        self.url = self.wait_for(r"serving .* on (http://\S+)").group(1)
+        self.url = self.wait_for(r"serving .*? on (https?://[^\s,\"]+)").group(1)
         self.port = int(self.url.rpartition(":")[2])
-        self.client = httpx.Client(base_url=self.url, timeout=60)
+        self.client = httpx.Client(base_url=self.url, timeout=60, verify=tls)
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """The first new line of the log that holds the pattern."""
@@ -91,20 +92,28 @@ def server() -> Iterator[Server]:
     running.close()
 
 
-def endless_settings(folder: Path) -> Path:
-    """Of a server in one process, without a vision cache, whose model never ends by itself: 1024 tokens take seconds."""
+@pytest.fixture(scope="session")
+def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that never ends by itself: 1024 tokens take seconds."""
+    folder = tmp_path_factory.mktemp("endless")
     shutil.copytree(CHECKPOINT, folder / "model")
     generation = folder / "model" / "generation_config.json"
     generation.write_text(json.dumps(json.loads(generation.read_text()) | {"eos_token_id": NEVER_WRITTEN}))
-    config = folder / "paliserve.toml"
-    config.write_text(f'workers = 0\n[[instances]]\nname = "endless"\nsource = "{folder / "model"}"\nvision_cache_bytes = 0\n')
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def endless_settings(endless_model: Path) -> Path:
+    """Of a server in one process, without a vision cache, with the model that never ends."""
+    config = endless_model.parent / "paliserve.toml"
+    config.write_text(f'workers = 0\n[[instances]]\nname = "endless"\nsource = "{endless_model}"\nvision_cache_bytes = 0\n')
     return config
 
 
 @pytest.fixture(scope="session")
-def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def endless(endless_settings: Path) -> Iterator[Server]:
     """See ``endless_settings``."""
-    running = Server("--config", str(endless_settings(tmp_path_factory.mktemp("endless"))))
+    running = Server("--config", str(endless_settings))
     yield running
     running.close()
 

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from load_tests.rivals.http_framing import Connection, post
-from tests.end_to_end.conftest import CHECKPOINT, Server, endless_settings
+from tests.end_to_end.conftest import CHECKPOINT, Server
 from tests.end_to_end.crowd import Crowd, Outcome
 from tests.end_to_end.test_grpc import HELD, metric
 
@@ -91,8 +91,8 @@ def test_a_signal_amid_a_thousand_requests_loses_none(roomy: Server) -> None:
     assert "stopped" in roomy.log[-1]
 
 
-def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
-    server = Server("--config", str(endless_settings(tmp_path)))
+def test_a_second_signal_stops_at_once(endless_settings: Path) -> None:
+    server = Server("--config", str(endless_settings))
     crowd = Crowd(server.port, f"127.0.0.1:{server.grpc_port}", fields={"prompt": "caption en", "max_tokens": 1024})
 
     async def stop_twice() -> int:

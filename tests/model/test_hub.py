@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import service.demo
-from tests.model.hub_fake import NAME, Hub
+from tests.model.hub_fake import COMMIT, NAME, Hub
 
 DEMO = Path(service.demo.__file__).parent / "checkpoints" / "shapes-224"
 SAMPLE = Path(service.demo.__file__).parent / "samples" / "scene.png"
@@ -42,7 +42,7 @@ def told(done: subprocess.CompletedProcess[str]) -> str:
     return next(line for line in done.stderr.splitlines() if line.startswith("paliserve: "))
 
 
-def test_a_checkpoint_is_fetched_once_and_served_without_the_hub(hub: Hub, tmp_path: Path) -> None:
+def test_threat_64_a_checkpoint_is_fetched_once_and_served_without_the_hub(hub: Hub, tmp_path: Path) -> None:
     done = paliserve(hub, tmp_path, "download", NAME, "--revision", "float16")
     assert done.returncode == 0, done.stderr
     assert "2 checksums right" in done.stdout
@@ -79,7 +79,7 @@ LARGE = 25_000_000
 """The library keeps what it has in pieces of ten megabytes."""
 
 
-def test_a_transfer_that_breaks_off_goes_on(hub: Hub, tmp_path: Path) -> None:
+def test_threat_64_a_transfer_that_breaks_off_goes_on(hub: Hub, tmp_path: Path) -> None:
     hub.files["large.safetensors"] = os.urandom(LARGE)
     hub.break_after = 22_000_000
     done = paliserve(hub, tmp_path, "download", NAME)
@@ -88,7 +88,7 @@ def test_a_transfer_that_breaks_off_goes_on(hub: Hub, tmp_path: Path) -> None:
     assert hub.fetched("large.safetensors") == ["", "bytes=20971520-"]
 
 
-def test_after_a_process_was_killed_what_is_whole_is_kept(hub: Hub, tmp_path: Path) -> None:
+def test_threat_64_after_a_process_was_killed_what_is_whole_is_kept(hub: Hub, tmp_path: Path) -> None:
     """What it had of a file is not: the library gives each process a file of its own until it is whole."""
     hub.files["large.safetensors"] = os.urandom(LARGE)
     hub.hold_after = 22_000_000
@@ -107,7 +107,7 @@ def test_after_a_process_was_killed_what_is_whole_is_kept(hub: Hub, tmp_path: Pa
     assert hub.fetched("large.safetensors") == ["", ""]
 
 
-def test_wrong_bytes_are_found_and_removed(hub: Hub, tmp_path: Path) -> None:
+def test_threat_64_wrong_bytes_are_found_and_removed(hub: Hub, tmp_path: Path) -> None:
     hub.wrong_bytes = True
     assert "SHA-256" in told(paliserve(hub, tmp_path, "download", NAME))
     hub.wrong_bytes = False
@@ -116,6 +116,14 @@ def test_wrong_bytes_are_found_and_removed(hub: Hub, tmp_path: Path) -> None:
         if done.returncode == 0:
             break
     assert "2 checksums right" in done.stdout
+
+
+def test_threat_64_wrong_bytes_are_never_served(hub: Hub, tmp_path: Path) -> None:
+    config = tmp_path / "paliserve.toml"
+    config.write_text(f'[[instances]]\nname = "tiny"\nsource = "{NAME}"\nrevision = "{COMMIT}"\n')
+    hub.wrong_bytes = True
+    assert "SHA-256" in told(paliserve(hub, tmp_path, "ask", str(SAMPLE), "ocr", "--config", str(config)))
+    assert {path.partition("/resolve/")[2].partition("/")[0] for _, path, _ in hub.asked if "/resolve/" in path} == {COMMIT}
 
 
 def test_what_hinders_it_is_said(hub: Hub, tmp_path: Path) -> None:

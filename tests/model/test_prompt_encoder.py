@@ -1,5 +1,6 @@
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 
 import pytest
@@ -112,12 +113,18 @@ def test_threat_36_control_tokens_are_refused(encoder: PromptEncoder, token: str
 
 
 def test_threat_36_every_added_token_is_refused_or_plain(fast: PreTrainedTokenizerFast, encoder: PromptEncoder) -> None:
+    """Alone, among words, and a thousand times."""
     plain = []
     for token in fast.get_added_vocab():
         try:
-            encoder.encode(f"answer en {token} x", locations_allowed=False)
+            for prefix in (f"answer en {token} x", token):
+                encoder.encode(prefix, locations_allowed=False)
         except InvalidRequest:
+            with pytest.raises((InvalidRequest, PromptTooLong)):
+                encoder.encode(token * 1000, locations_allowed=False)
             continue
+        with suppress(PromptTooLong):
+            encoder.encode(token * 1000, locations_allowed=False)
         plain.append(token)
     assert sorted(plain) == sorted(["\n", *PLAIN])
 

@@ -51,7 +51,7 @@ def other(levels: int) -> None:
 def _logging_as_it_was() -> Iterator[None]:
     root, kept = (
         logging.getLogger(),
-        {name: logging.getLogger(name).level for name in ("", "PIL", "httpx", "urllib3", "filelock", "transformers", "uvicorn")},
+        {name: logging.getLogger(name).level for name in ("", "PIL", "grpc", "httpx", "urllib3", "filelock", "transformers", "uvicorn")},
     )
     handlers = root.handlers[:]
     yield

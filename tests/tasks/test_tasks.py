@@ -21,6 +21,7 @@ from service.engine.vision_cache import VisionCache
 from service.errors import AdapterNotFound, DeadlineExceeded, InvalidRequest, Overloaded
 from service.instances.shelf import AdapterShelf
 from service.tasks.asks import Options
+from service.tasks.callers import caller
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Box, MaskFormat, PngMask, RleMask, TaskResult
 from service.tasks.tasks import Tasks
@@ -112,16 +113,20 @@ def run(
     queue: int = 8,
     timeout: float = 30,
     how: dict[str, Any] | None = None,
+    cache_bytes: int = 0,
+    pictures_apart: bool = False,
 ) -> tuple[TaskResult, OneInstance]:
     model, observer = ScriptedModel(script), SilentObserver()
     device = DeviceLoop()
     engine = Engine("fake", device, EngineLimits(queue), observer)
-    instance = OneInstance("fake", model, engine, VisionCache("fake", 0, 1, observer), LEXICON, **({"adapters": shelf(2)} | (how or {})))
+    instance = OneInstance(
+        "fake", model, engine, VisionCache("fake", cache_bytes, 1, observer), LEXICON, **({"adapters": shelf(2)} | (how or {}))
+    )
     engine.load(lambda threads: model.runner)
     device.start()
     try:
         with ThreadPoolExecutor(2) as workers:
-            tasks = Tasks(instance, lambda image: (64, 48), workers, timeout)
+            tasks = Tasks(instance, lambda image: (64, 48), workers, timeout, pictures_apart)
 
             async def main() -> TaskResult:
                 return await work(tasks)
@@ -313,3 +318,18 @@ def test_no_time_left_is_a_deadline() -> None:
 def test_a_full_queue_is_refused_before_any_work() -> None:
     with pytest.raises(Overloaded):
         run(lambda tasks: tasks.caption(PICTURE, Options()), queue=0)
+
+
+@pytest.mark.parametrize(("apart", "encoded"), [(False, 1), (True, 3)])
+def test_threat_45_a_picture_of_one_caller_is_new_from_another_where_they_are_kept_apart(apart: bool, encoded: int) -> None:
+    """Twice from each of three: what is found is faster, and tells whoever asks that somebody had asked about it."""
+
+    async def work(tasks: Tasks) -> TaskResult:
+        for name in ("one", "another", "one", "another", "", ""):
+            caller.set(name)
+            result = await tasks.caption(bytes(PICTURE), Options())
+        return result
+
+    _, instance = run(work, cache_bytes=100, pictures_apart=apart)
+    runner: Any = instance.model.runner
+    assert len(runner.encoded) == encoded

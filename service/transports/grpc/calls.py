@@ -12,18 +12,21 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from service.access.gate import Caller, Gate
+from service.access.quotas import Admission
 from service.errors import MalformedBody, PaliServeError
 from service.observability.logs import request_id
+from service.tasks.callers import working_for
 from service.transports.grpc.statuses import failure_of
-from service.transports.visits import Visit, VisitBook, identity
+from service.transports.visits import AT_THE_GATE, Visit, VisitBook, identity
 
 logger = logging.getLogger(__name__)
 
-QUIET = ("/grpc.health.", "/grpc.reflection.")
-"""Services of the library's own kind, asked every few seconds by machines; their calls are no visits."""
+HEALTH, REFLECTION = "grpc.health.", "grpc.reflection."
+"""Services of the library's own kind; their calls are no visits. Machines ask about health every few seconds, and need no key."""
 
 PROBES = frozenset({"inference.GRPCInferenceService/ServerLive", "inference.GRPCInferenceService/ServerReady"})
-"""Asked as often, but answered by us; logged only where debugging is on."""
+"""Asked as often and as freely, but answered by us; logged only where debugging is on."""
 
 LONGEST_SEND = 60.0
 """Seconds that a client may leave what was sent unread."""
@@ -40,10 +43,14 @@ def current_visit() -> Visit:
 
 
 class Calls(grpc.aio.ServerInterceptor):
-    """What it wraps raises errors of the service's, or answers. A coroutine gives one answer; an async generator gives a stream of them."""
+    """What it wraps raises errors of the service's, or answers. A coroutine gives one answer; an async generator gives a stream of them.
 
-    def __init__(self, book: VisitBook) -> None:
+    All methods but health's and the probes need a key that ``gate`` knows, where it wants one.
+    """
+
+    def __init__(self, book: VisitBook, gate: Gate) -> None:
         self._book = book
+        self._gate = gate
 
     async def intercept_service(
         self,
@@ -52,10 +59,20 @@ class Calls(grpc.aio.ServerInterceptor):
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """See ``ServerInterceptor``."""
         handler: Any = await continuation(handler_call_details)
-        if handler is None or handler_call_details.method.startswith(QUIET):
+        # A handler was found for it, so it is no stranger's text.
+        method = handler_call_details.method.lstrip("/")
+        if handler is None or method.startswith(HEALTH):
             return handler  # type: ignore[no-any-return]
         sent = text_metadata(handler_call_details.invocation_metadata)
-        wrap = _Call(self._book, handler_call_details.method, sent).around
+        try:
+            who = Caller() if method in PROBES else self._gate.identify(sent.get("authorization"))
+        except PaliServeError as error:
+            # A stream's handler, whatever the method is: it is called before a message is received.
+            refusal = _Call(self._book, method, sent, partial(_refuse, error))
+            return grpc.stream_stream_rpc_method_handler(refusal.around(_nothing, _as_it_is))
+        if method.startswith(REFLECTION):
+            return handler  # type: ignore[no-any-return]
+        wrap = _Call(self._book, method, sent, partial(self._gate.admit, who), who.name).around
         # Not left to the library, which tells the client of an exception by its class.
         decode = partial(_decoded, handler.request_deserializer)
         coders = (None, handler.response_serializer)
@@ -67,26 +84,28 @@ class Calls(grpc.aio.ServerInterceptor):
 
 
 class _Call:
-    """One call of a method, with the metadata that it was sent."""
+    """One call of a method, with the metadata that it was sent. ``admit`` counts it, or raises why it is not let in."""
 
-    def __init__(self, book: VisitBook, method: str, sent: dict[str, str]) -> None:
+    def __init__(self, book: VisitBook, method: str, sent: dict[str, str], admit: Callable[[], Admission], caller: str = "") -> None:
         self._book = book
-        # A handler was found for it, so it is no stranger's text.
-        self._method = method.lstrip("/")
+        self._method = method
         self._sent = sent
+        self._admit = admit
+        self._caller = caller
 
     def around(self, behaviour: Behaviour, decode: Callable[[Any], Any]) -> Behaviour:
         """The same, as a visit. ``decode`` makes of what was sent what ``behaviour`` takes."""
 
         async def call(sent: Any, context: Context) -> Any:
-            visit, status, began = Visit(), grpc.StatusCode.OK, time.monotonic()
+            visit, status, began = Visit(caller=self._caller), grpc.StatusCode.OK, time.monotonic()
             # A call has a task, and so a context, of its own: nothing has to be set back.
             _visit.set(visit)
             request_id.set(identity(self._sent.get("x-request-id", "")))
             trailers = (("x-request-id", request_id.get()),)
             context.set_trailing_metadata(trailers)
             try:
-                return await behaviour(decode(sent), context)
+                with self._admit() as admitted, working_for(self._caller, admitted):
+                    return await behaviour(decode(sent), context)
             except asyncio.CancelledError:
                 visit.code, status = "cancelled", grpc.StatusCode.CANCELLED
                 raise
@@ -97,11 +116,33 @@ class _Call:
                     logger.exception("unforeseen")
             finally:
                 visit.seconds = time.monotonic() - began
-                level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in PROBES else logging.INFO
-                self._book.close(visit, self._method, status.name, self._sent, level)
-            return await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
+                self._close(visit, status)
+            try:
+                return await context.abort(failure.status, failure.message, (*trailers, *failure.trailers()))
+            except grpc.aio.InternalError:
+                # The client left meanwhile.
+                raise asyncio.CancelledError from None
 
         return call
+
+    def _close(self, visit: Visit, status: grpc.StatusCode) -> None:
+        if visit.code in AT_THE_GATE and not visit.task:
+            self._book.turn_away(visit)
+            return
+        level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in PROBES else logging.INFO
+        self._book.close(visit, self._method, status.name, self._sent, level)
+
+
+def _refuse(error: PaliServeError) -> Admission:
+    raise error
+
+
+async def _nothing(sent: Any, context: Context) -> None:
+    """What is done for those who are not let in."""
+
+
+def _as_it_is(sent: Any) -> Any:
+    return sent
 
 
 def text_metadata(metadata: Any) -> dict[str, str]:

@@ -7,6 +7,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from service.access.certificates import Certificates
+from service.access.gate import Gate
+from service.access.watched import Watched
 from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn, Tracing
 from service.transports.grpc import inference
@@ -62,13 +65,24 @@ class GrpcServer:
     """All that is offered over gRPC."""
 
     def __init__(
-        self, service: Service, metrics: Metrics, limits: Limits, reflected: bool, version: str, tracing: Tracing | None = None
+        self,
+        service: Service,
+        metrics: Metrics,
+        limits: Limits,
+        reflected: bool,
+        version: str,
+        tracing: Tracing | None = None,
+        gate: Gate | None = None,
     ) -> None:
-        """``reflected``: whether clients may ask which services and messages there are. ``version`` is the program's."""
+        """``reflected``: whether clients may ask which services and messages there are. ``version`` is the program's.
+
+        Without a ``gate`` all may call who reach it.
+        """
         # Its complaints go to the standard error, past our log; what matters in them is raised as well.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         book = VisitBook("grpc", metrics, tracing or PassedOn())
-        self._server = grpc.aio.server(interceptors=[Calls(book)], options=limits.channel_arguments(), maximum_concurrent_rpcs=limits.calls)
+        calls = Calls(book, gate or Gate())
+        self._server = grpc.aio.server(interceptors=[calls], options=limits.channel_arguments(), maximum_concurrent_rpcs=limits.calls)
         services = [NAME, inference.NAME]
         inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference.InferenceServicer(service, version), self._server)  # type: ignore[no-untyped-call]
         paligemma_pb2_grpc.add_PaliGemmaServiceServicer_to_server(PaliGemmaServicer(service, book), self._server)  # type: ignore[no-untyped-call]
@@ -78,11 +92,17 @@ class GrpcServer:
             names = (*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which 0 leaves to the system. Health tells that nothing is taken yet. Errors: OSError."""
+    async def start(self, host: str, port: int, certificates: Watched[Certificates] | None = None) -> int:
+        """Listen, with TLS where there are certificates; returns the port, which 0 leaves to the system. Errors: OSError.
+
+        Health tells that nothing is taken yet.
+        """
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            bound = self._server.add_insecure_port(address)
+            if certificates:
+                bound = self._server.add_secure_port(address, _credentials(certificates))
+            else:
+                bound = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}") from error
         await self._server.start()
@@ -101,3 +121,14 @@ class GrpcServer:
         self._health.tell(False)
         self._health.close()
         await self._server.stop(None if at_once else GRACE)
+
+
+def _credentials(certificates: Watched[Certificates]) -> grpc.ServerCredentials:
+    """Asked for anew at each handshake, on a thread of the library's."""
+
+    def newest() -> grpc.ServerCertificateConfiguration:
+        now = certificates.value
+        return grpc.ssl_server_certificate_configuration([(now.key, now.certificate)], now.client_ca)
+
+    wants_clients = certificates.value.client_ca is not None
+    return grpc.dynamic_ssl_server_credentials(newest(), newest, require_client_authentication=wants_clients)

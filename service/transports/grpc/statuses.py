@@ -1,6 +1,5 @@
 """Every error as a status of gRPC: the one table of codes, and the details that go with them."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,8 +93,7 @@ def failure_of(error: Exception) -> Failure:
     fields = error.fields if isinstance(error, errors.InvalidRequest) else ()
     retry_after = None
     if code.status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
-        # Told a little differently to everyone, so that they do not come back together.
-        retry_after = errors.retry_after(error) * random.uniform(0.8, 1.2)  # noqa: S311
+        retry_after = errors.retry_after(error) * errors.jitter(error)
     return Failure(code.status, code.code, error.message, fields, retry_after)
 
 

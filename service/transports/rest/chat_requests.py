@@ -169,6 +169,9 @@ def _content(problem: str) -> InvalidRequest:
 _EMPTY: tuple[Any, ...] = (False, 0, "", [], {})
 _NO_TOOLS = "the model calls no tools: leave this out"
 _NO_PENALTY = "tokens are not penalised here: leave this out, or send 0"
+_NO_TEMPLATE = "the texts are the prefix, and no template is put around them: leave this out"
+_NO_GRAMMAR = "the grammars are those of the tasks: leave this out; strict keeps an answer to its task's"
+_NO_SETTING = "how a picture is read and kept is the instance's: leave this out"
 _LIMITED: dict[str, tuple[tuple[Any, ...], str]] = {
     "n": ((1,), "one answer is given to each request: send it several times, with different seeds"),
     "top_logprobs": ((0,), "only the chosen tokens' probabilities are kept: send 0, or logprobs alone"),
@@ -188,6 +191,17 @@ _LIMITED: dict[str, tuple[tuple[Any, ...], str]] = {
     "logit_bias": (_EMPTY, "the choice of tokens cannot be biased: leave this out; strict keeps it to the grammar"),
     "prediction": (_EMPTY, "predicted outputs are not used: leave this out"),
     "web_search_options": (_EMPTY, "the model searches nothing: leave this out"),
+    "chat_template": ((), _NO_TEMPLATE),
+    "chat_template_kwargs": (_EMPTY, _NO_TEMPLATE),
+    "documents": (_EMPTY, _NO_TEMPLATE),
+    "guided_choice": (_EMPTY, _NO_GRAMMAR),
+    "guided_grammar": (_EMPTY, _NO_GRAMMAR),
+    "guided_json": (_EMPTY, _NO_GRAMMAR),
+    "guided_regex": (_EMPTY, _NO_GRAMMAR),
+    "structured_outputs": (_EMPTY, _NO_GRAMMAR),
+    "mm_processor_kwargs": (_EMPTY, _NO_SETTING),
+    "multi_modal_uuids": (_EMPTY, _NO_SETTING),
+    "cache_salt": (_EMPTY, _NO_SETTING),
     "min_tokens": ((0,), "an answer ends where the model ends it: leave this out"),
 }
 """Parameters that are understood, and which of their values ask for nothing that is not done here."""

@@ -4,15 +4,14 @@ import re
 import time
 from contextlib import ExitStack
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import Overloaded
-from service.observability.logs import request_id
+from service.tasks.callers import caller
 from service.transports.offers import OFFERS
 from service.transports.ports import Service
-from service.transports.rest import problems
-from service.transports.visits import Visit, VisitBook, identity
+from service.transports.rest.visits import refuse
+from service.transports.visits import Visit, VisitBook
 
 TASKS = {f"/v1/{name}": name for name in OFFERS} | {"/v1/chat/completions": "chat", "/v1/batch": "batch"}
 INFER = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer")
@@ -37,8 +36,8 @@ class Door:
             try:
                 inside.enter_context(self._service.room())
             except Overloaded as error:
-                await _refuse(error, scope, receive, send)
-                self._book.turn_away(Visit(task, "overloaded", seconds=time.monotonic() - began))
+                await refuse(error, scope, receive, send)
+                self._book.turn_away(Visit(task, "overloaded", seconds=time.monotonic() - began, caller=caller.get()))
             else:
                 await self._app(scope, receive, send)
 
@@ -48,13 +47,3 @@ def _task(scope: Scope) -> str | None:
         return None
     path: str = scope["path"]
     return TASKS.get(path) or ("infer" if INFER.fullmatch(path) else None)
-
-
-async def _refuse(error: Overloaded, scope: Scope, receive: Receive, send: Send) -> None:
-    token = request_id.set(identity(Headers(scope=scope).get("x-request-id", "")))
-    try:
-        answer = problems.of_error(error, scope["path"])
-        answer.headers["x-request-id"] = request_id.get()
-        await answer(scope, receive, send)
-    finally:
-        request_id.reset(token)

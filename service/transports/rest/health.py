@@ -14,8 +14,8 @@ class Health(BaseModel):
     status: str = "ok"
 
 
-def health_routes(service: Service, metrics: Metrics) -> APIRouter:
-    """Kubernetes' three questions, and Prometheus' one."""
+def health_routes(service: Service) -> APIRouter:
+    """Kubernetes' three questions."""
     router = APIRouter(tags=["health"])
 
     @router.get("/livez")
@@ -36,6 +36,12 @@ def health_routes(service: Service, metrics: Metrics) -> APIRouter:
         """Whether all models are warm. The port is opened only then, so that this answers at all."""
         return Health()
 
+    return router
+
+
+def metrics_routes(metrics: Metrics) -> APIRouter:
+    """Prometheus' one question."""
+    router = APIRouter(tags=["health"])
     kinds = {kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")}
 
     @router.get("/metrics", response_class=Response, responses={200: {"content": kinds}})

@@ -1,18 +1,18 @@
-"""``GET /v1/models``, in OpenAI's list form."""
+"""``GET /v1/models``, in OpenAI's list form, and how administrators change what is served."""
 
 import re
-from collections.abc import Callable
-from hmac import compare_digest
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.errors import FieldProblem, InvalidRequest, PermissionDenied, Unauthenticated
+from service.access.gate import Gate
+from service.errors import FieldProblem, InvalidRequest
 from service.instances.description import ModelDescription
 from service.transports.ports import Service
 from service.transports.requests import refusal
 from service.transports.rest.bodies import read_object
+from service.transports.rest.guard import administrators
 from service.transports.rest.visits import while_connected
 
 ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -62,23 +62,8 @@ def read_adapter(name: str, fields: dict[str, Any]) -> AdapterRequest:
         raise refusal(error) from None
 
 
-def administrator(admin_key: str | None) -> Callable[[Request], None]:
-    """Lets through who sends the key. None: nobody."""
-
-    def check(request: Request) -> None:
-        if admin_key is None:
-            raise PermissionDenied("Instances are loaded and unloaded only where an admin_key is set, and sent as a bearer token.")
-        kind, _, sent = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer":
-            raise Unauthenticated("The admin key is needed as a bearer token: Authorization: Bearer KEY.")
-        if not compare_digest(sent.strip().encode(), admin_key.encode()):
-            raise PermissionDenied("The key is not the admin key.")
-
-    return check
-
-
-def model_routes(service: Service, admin_key: str | None) -> APIRouter:
-    """What ``service`` serves. ``admin_key`` is needed to change it."""
+def model_routes(service: Service) -> APIRouter:
+    """What ``service`` serves."""
     router = APIRouter(prefix="/v1/models", tags=["models"])
 
     @router.get("", response_model=ModelList)
@@ -91,25 +76,30 @@ def model_routes(service: Service, admin_key: str | None) -> APIRouter:
         """One instance."""
         return _body(service.model(name))
 
-    only_admins = [Depends(administrator(admin_key))]
+    return router
 
-    @router.post("/{name}/load", response_model=ModelBody, dependencies=only_admins)
+
+def upkeep_routes(service: Service, gate: Gate) -> APIRouter:
+    """How what ``service`` serves is changed, by administrators that ``gate`` knows."""
+    router = APIRouter(prefix="/v1/models", tags=["models"], dependencies=[Depends(administrators(gate))])
+
+    @router.post("/{name}/load", response_model=ModelBody)
     async def load_model(request: Request, name: str) -> ModelBody:
         """Load an instance, and answer when it is warm. Needs the admin key."""
         return _body(await while_connected(request, service.load(name)))
 
-    @router.post("/{name}/unload", response_model=ModelBody, dependencies=only_admins)
+    @router.post("/{name}/unload", response_model=ModelBody)
     async def unload_model(request: Request, name: str) -> ModelBody:
         """Let an instance's requests end, then give back what it takes. Needs the admin key."""
         return _body(await while_connected(request, service.unload(name)))
 
-    @router.post("/{name}/adapters/{adapter}/load", response_model=ModelBody, dependencies=only_admins)
+    @router.post("/{name}/adapters/{adapter}/load", response_model=ModelBody)
     async def load_adapter(request: Request, name: str, adapter: str) -> ModelBody:
         """Load a LoRA adapter onto a warm instance: requests may then ask for it by `adapter`. Needs the admin key."""
         where = read_adapter(adapter, await read_object(request, 0, '{"source": "a folder, or a hub id"}'))
         return _body(await while_connected(request, service.load_adapter(name, adapter, where.source, where.revision)))
 
-    @router.post("/{name}/adapters/{adapter}/unload", response_model=ModelBody, dependencies=only_admins)
+    @router.post("/{name}/adapters/{adapter}/unload", response_model=ModelBody)
     async def unload_adapter(request: Request, name: str, adapter: str) -> ModelBody:
         """Let an adapter's requests end, then give its place back. Needs the admin key."""
         return _body(await while_connected(request, service.unload_adapter(name, adapter)))

@@ -22,6 +22,7 @@ from service.transports.rest.inference_bodies import InferBody
 from service.transports.rest.models import AdapterRequest
 from service.transports.rest.problems import Code, ProblemBody
 from service.transports.rest.refusals import UnsupportedConversation, UnsupportedParameter
+from service.transports.rest.secured import at_the_door, tell_of_keys
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAEAAH2FzhVAAAAAElFTkSuQmCC"
 """A picture of one black pixel, as an example that can be sent."""
@@ -37,8 +38,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 
 CHAT = "chat/completions"
 _CHATS_OWN = (UnsupportedConversation, UnsupportedParameter)
-_OF_A_BATCH = ("invalid_request", "unsupported_media_type", "request_too_large", "draining", "internal")
+_OF_A_BATCH = ("invalid_request", "unsupported_media_type", "request_too_large", "permission_denied", "draining", "internal")
 """Everything else is the error of one of its requests."""
+_OF_AN_ADAPTER = ("adapter_not_found", "invalid_request", "unsupported_media_type", "request_too_large")
 
 _TASK_EVENTS: dict[str, type[BaseModel]] = {
     "token": TokenEventBody, "detection": DetectionEventBody, "segment": SegmentEventBody, "error": ProblemBody,
@@ -77,12 +79,7 @@ def _of_an_administrator(error: type[PaliServeError], code: Code) -> bool:
 
 
 def _of_an_adapter(error: type[PaliServeError], code: Code) -> bool:
-    return _of_an_administrator(error, code) or code.code in (
-        "adapter_not_found",
-        "invalid_request",
-        "unsupported_media_type",
-        "request_too_large",
-    )
+    return _of_an_administrator(error, code) or code.code in _OF_AN_ADAPTER
 
 
 ADAPTER = "/v1/models/{name}/adapters/{adapter}"
@@ -136,6 +133,7 @@ def describe(application: FastAPI) -> dict[str, Any]:
                 operation["responses"]["200"]["content"]["application/octet-stream"] = binary
             for code in _problems_of(path):
                 operation["responses"].setdefault(str(code.status), _problem(code))
+    tell_of_keys(document)
     application.openapi_schema = document
     return document
 
@@ -252,7 +250,8 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _problems_of(path: str) -> list[Code]:
     told = _PROBLEMS.get(path.removeprefix("/v1/")) or _PROBLEMS.get(path)
-    return [code for error, code in problems.TABLE.items() if told and told(error, code)]
+    door = at_the_door(path)
+    return [code for error, code in problems.TABLE.items() if code.code in door or (told and told(error, code))]
 
 
 def _problem(code: Code) -> dict[str, Any]:

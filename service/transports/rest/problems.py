@@ -1,7 +1,6 @@
 """Every error as a problem document (RFC 9457): the one table of codes, and who writes them."""
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,7 +13,7 @@ from starlette.responses import JSONResponse
 from service import errors
 from service.observability.logs import request_id
 from service.transports.requests import LONGEST_FIELD
-from service.transports.rest.refusals import UnsupportedConversation, UnsupportedParameter
+from service.transports.rest.refusals import MisdirectedRequest, UnsupportedConversation, UnsupportedParameter
 
 MEDIA_TYPE = "application/problem+json"
 OPENAI_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/responses")
@@ -78,6 +77,7 @@ TABLE: dict[type[errors.PaliServeError], Code] = {
     errors.GenerationFailed: Code(500, "internal", "The service failed"),
     UnsupportedConversation: Code(400, "unsupported_conversation", "Conversations are not supported"),
     UnsupportedParameter: Code(400, "unsupported_parameter", "A parameter is not supported"),
+    MisdirectedRequest: Code(421, "misdirected_request", "The request is for another server"),
 }
 INTERNAL = Code(500, "internal", "The service failed")
 INTERNAL_DETAIL = "Something failed inside the service. The log tells more under this request id."
@@ -105,7 +105,7 @@ def document(error: Exception, path: str = "") -> dict[str, Any]:
     code = TABLE[type(error)]
     told = _document(code, error.message, path, error.fields if isinstance(error, errors.InvalidRequest) else ())
     if code.status in (429, 503):
-        told["retry_after"] = _jittered(errors.retry_after(error))
+        told["retry_after"] = max(1, math.ceil(errors.retry_after(error) * errors.jitter(error)))
     return told
 
 
@@ -143,8 +143,3 @@ def _document(code: Code, detail: str, path: str, fields: Sequence[errors.FieldP
 
 def _response(body: dict[str, Any], headers: dict[str, str] | None = None) -> JSONResponse:
     return JSONResponse(body, body["status"], headers, MEDIA_TYPE)
-
-
-def _jittered(seconds: float) -> int:
-    """Whole seconds, at least 1, told a little differently to everyone, so that they do not come back together."""
-    return max(1, math.ceil(seconds * random.uniform(0.8, 1.2)))  # noqa: S311 (not a secret)

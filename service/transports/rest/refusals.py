@@ -1,4 +1,4 @@
-"""What OpenAI's interface can ask and this service does not do. No other transport can be asked so: these errors are REST's own."""
+"""What only HTTP can be asked, OpenAI's interface above all, and this service does not do: these errors are REST's own."""
 
 from service.errors import InvalidRequest
 
@@ -9,3 +9,7 @@ class UnsupportedConversation(InvalidRequest):
 
 class UnsupportedParameter(InvalidRequest):
     """A parameter is well known and well formed, but nothing here does what it asks."""
+
+
+class MisdirectedRequest(InvalidRequest):
+    """The request names a host that is not this server."""

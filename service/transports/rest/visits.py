@@ -10,7 +10,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.errors import PaliServeError
 from service.observability.logs import request_id
+from service.tasks.callers import caller
 from service.transports.rest import problems
 from service.transports.visits import Visit, VisitBook, identity
 
@@ -27,6 +29,17 @@ def visit_of(request: Request) -> Visit:
     """The visit that ``Visits`` opened for this request."""
     visit: Visit = request.scope["state"]["visit"]
     return visit
+
+
+async def refuse(error: PaliServeError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that is not let in, and so is no visit."""
+    token = request_id.set(identity(Headers(scope=scope).get("x-request-id", "")))
+    try:
+        answer = problems.of_error(error, scope["path"])
+        answer.headers["x-request-id"] = request_id.get()
+        await answer(scope, receive, send)
+    finally:
+        request_id.reset(token)
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
@@ -61,7 +74,7 @@ class Visits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visit = Visit()
+        visit = Visit(caller=caller.get())
         scope.setdefault("state", {})["visit"] = visit
         token = request_id.set(identity(Headers(scope=scope).get("x-request-id", "")))
         began, status = time.monotonic(), 0

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 import grpc
 import pytest
 
+from service.access.gate import Gate
 from service.observability.metrics import Metrics
 from service.transports.grpc.generated import paligemma_pb2_grpc
 from service.transports.grpc.server import GrpcServer, Limits
@@ -19,11 +20,11 @@ T = TypeVar("T")
 class Grpc:
     """The real server over a fake service."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits = LIMITS, reflected: bool = True) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits = LIMITS, reflected: bool = True, gate: Gate | None = None) -> None:
         self._loop = loop
         self.service = FakeService()
         self.metrics = Metrics("0")
-        self.port = self.run(self._start(limits, reflected))
+        self.port = self.run(self._start(limits, reflected, gate))
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options=(("grpc.use_local_subchannel_pool", 1),))
         self.stub: Any = paligemma_pb2_grpc.PaliGemmaServiceStub(self.channel)  # type: ignore[no-untyped-call]
 
@@ -56,8 +57,8 @@ class Grpc:
         self.channel.close()
         self.run(self.server.stop(at_once=True))
 
-    async def _start(self, limits: Limits, reflected: bool) -> int:
-        self.server = GrpcServer(self.service, self.metrics, limits, reflected, "0")
+    async def _start(self, limits: Limits, reflected: bool, gate: Gate | None) -> int:
+        self.server = GrpcServer(self.service, self.metrics, limits, reflected, "0", gate=gate)
         return await self.server.start("127.0.0.1", 0)
 
 

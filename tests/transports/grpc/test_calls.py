@@ -8,7 +8,9 @@ from typing import Any
 import grpc
 import pytest
 
+from service.access.gate import Caller, Gate
 from service.errors import InvalidImage
+from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn
 from service.transports.grpc import calls
 from service.transports.grpc.generated import paligemma_pb2 as pb
@@ -107,10 +109,30 @@ def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch, se
 
     async def followed() -> None:
         book = VisitBook("grpc", server.metrics, PassedOn())
-        around: Any = calls._Call(book, "/a/B", {}).around(calls._streamed(answers), str)
+        around: Any = calls._Call(book, "a/B", {}, lambda: Gate().admit(Caller())).around(calls._streamed(answers), str)
         with pytest.raises(asyncio.CancelledError):
             await around("", UnreadContext())
 
     asyncio.run(followed())
     assert closed == [True]
     assert lines(caplog)[0].startswith("a/B CANCELLED cancelled ")
+
+
+def test_an_error_for_a_client_who_left_is_no_failure_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    """Found by fuzzing: gRPC's library then raised something else, and logged it as an error."""
+
+    class Gone:
+        def set_trailing_metadata(self, trailers: object) -> None: ...
+
+        async def abort(self, *arguments: object) -> None:
+            raise grpc.aio.InternalError("execute_batch")
+
+    async def behaviour(request: object, context: object) -> None:
+        raise InvalidImage("No.")
+
+    call = calls._Call(VisitBook("grpc", Metrics("0"), PassedOn()), "a/B", {}, lambda: Gate().admit(Caller()))
+    wrapped = call.around(behaviour, lambda sent: sent)
+    context: Any = Gone()
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(wrapped(b"", context))
+    assert [record.levelname for record in caplog.records if record.name == logger.name] == ["INFO"]

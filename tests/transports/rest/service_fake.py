@@ -9,21 +9,32 @@ from typing import Any, cast
 import httpx
 from fastapi import FastAPI
 
+from service.access.gate import Gate
+from service.access.keys import Key, Limits, Role, digest
 from service.errors import ImageUrlForbidden, ModelNotFound, Overloaded, PaliServeError
 from service.instances.description import ModelDescription
 from service.observability.metrics import Metrics
 from service.tasks.asks import Options
+from service.tasks.callers import admission
 from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Answer, Box, Detection, ImageSize, MaskFormat, RleMask, Segment, TaskResult, Timings, Usage
 from service.tasks.streaming import Progress
 from service.tasks.tasks import Tasks
 from service.transports.rest.application import create_application
+from service.transports.rest.guard import Access, Offered
 from tests.fakes import shelf
 
 IMAGE = b"\x89PNG and the rest of it"
 IMAGE_TEXT = base64.b64encode(IMAGE).decode()
 MAX_IMAGE_BYTES = 3000
 ADMIN_KEY = "the admin key"
+KEYS = (
+    Key("user", digest("user's")),
+    Key("admin", digest("admin's"), Role.ADMIN),
+    Key("slow", digest("slow's"), limits=Limits(requests_per_minute=3, images_per_minute=4, concurrent=2)),
+)
+"""Sent as the name and 's."""
+
 BOX = {"x_min": 1.0, "y_min": 2.0, "x_max": 30.0, "y_max": 40.0}
 OWN_FIELDS: dict[str, dict[str, Any]] = {
     "caption": {},
@@ -103,6 +114,12 @@ class FakeTasks:
 
     async def _reply(self, task: str, *arguments: Any) -> TaskResult:
         options: Options = arguments[1]
+        # As the tasks do.
+        with admission.get().request(1 + len(options.further)):
+            return await self._admitted(task, *arguments)
+
+    async def _admitted(self, task: str, *arguments: Any) -> TaskResult:
+        options: Options = arguments[1]
         self.calls.append((task, *arguments))
         if options.listener is not None:
             for event in self.events:
@@ -161,10 +178,12 @@ class FakeService:
         return self.models()[0]
 
     async def load(self, name: str) -> ModelDescription:
+        self.model(name)
         self.state = "warm"
         return self.model(name)
 
     async def unload(self, name: str) -> ModelDescription:
+        self.model(name)
         self.state = "cold"
         return self.model(name)
 
@@ -206,7 +225,11 @@ class Rest:
     def __init__(self) -> None:
         self.service = FakeService()
         self.metrics = Metrics("0")
-        self.application: FastAPI = create_application(self.service, self.metrics, MAX_IMAGE_BYTES, ADMIN_KEY)
+        self.serve(Access(Gate(lambda: (Key("admin_key", digest(ADMIN_KEY), Role.ADMIN),))))
+
+    def serve(self, access: Access, offered: Offered | None = None) -> None:
+        """Stand behind another door."""
+        self.application: FastAPI = create_application(self.service, self.metrics, MAX_IMAGE_BYTES, access, offered=offered)
 
     @property
     def fake(self) -> FakeTasks:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.transports.rest.application import create_application
-from tests.transports.rest.service_fake import ADMIN_KEY, MAX_IMAGE_BYTES, Rest, problem
+from service.transports.rest.guard import Access
+from tests.transports.rest.service_fake import ADMIN_KEY, Rest, problem
 
 BEARER = {"authorization": f"Bearer {ADMIN_KEY}"}
 
@@ -48,7 +48,7 @@ def test_nobody_else_does(rest: Rest, what: str) -> None:
     assert response.headers["www-authenticate"] == "Bearer"
     problem(rest.call("POST", path, headers={"authorization": f"Basic {ADMIN_KEY}"}), 401, "unauthenticated")
     for key in ("", "another", f"{ADMIN_KEY}x", ADMIN_KEY.upper()):
-        problem(rest.call("POST", path, headers={"authorization": f"Bearer {key}"}), 403, "permission_denied")
-    rest.application = create_application(rest.service, rest.metrics, MAX_IMAGE_BYTES)
+        problem(rest.call("POST", path, headers={"authorization": f"Bearer {key}"}), 401, "unauthenticated")
+    rest.serve(Access())
     problem(rest.call("POST", path, headers=BEARER), 403, "permission_denied")
     assert rest.service.state == "warm"
