@@ -42,7 +42,8 @@ class Replica:
         self._log = folder / f"{name}.log"
         self._config = folder / f"{name}.toml"
         # Of the six threads that three of them could have on two cores, half would be in the others' way.
-        self._config.write_text(f'workers = 0\nthreads = 1\nmax_queue_seconds = 60\n[[instances]]\nname = "shapes-224"\nsource = "{CHECKPOINT}"\n')
+        instance = f'[[instances]]\nname = "shapes-224"\nsource = "{CHECKPOINT}"\n'
+        self._config.write_text(f"workers = 0\nthreads = 1\nmax_queue_seconds = 60\n{instance}")
         self.start()
 
     def start(self) -> None:
