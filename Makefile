@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 300
 SOAK_SECONDS ?= 600
 LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-.PHONY: demo test test-cluster soak check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz-rest fuzz-grpc amplification lock parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity bench-overload evaluate clean
+.PHONY: demo test test-cluster soak check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz-rest fuzz-grpc fuzz-images fuzz-parsers amplification lock parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity bench-overload evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -84,6 +84,12 @@ amplification: .venv/dev ## what each of some sixty hostile requests costs the s
 lock: ## what the images install, with the hashes of its files, out of pyproject.toml and constraints.txt; needs uv
 	uv pip compile -q pyproject.toml --extra quantization --extra tracing --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	    -c constraints.txt -o docker/requirements.lock
+
+fuzz-images: .venv/dev ## 25,000 mutated pictures against the reader, and 2,500 against the image workers too: 2 minutes on 2 cores, 5 at most
+	$(BIN)/python -m tests.fuzz.images
+
+fuzz-parsers: .venv/dev ## a million answers, masks and grammars against second opinions: 3 minutes on 2 cores, 5 at most
+	$(BIN)/python -m tests.fuzz.parsers
 
 image-check: ## the cpu image, really built and run, without a registry: needs root and apt-get install buildah debootstrap iproute2
 	$(PYTHON) docker/check.py

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -42,6 +42,8 @@ from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.grpc.generated import paligemma_pb2_grpc
 from service.transports.grpc.server import GrpcServer, Limits
 from service.transports.rest.application import create_application
+from service.transports.rest.connections import ConnectionLimits, Connections
+from service.transports.rest.protocol import Times
 from tests.fakes import LEXICON, CountingRunner, FakeModel, generation, shelf
 
 ROUNDS, REQUESTS, CALLERS, LIVE = 5, 2000, 32, 32
@@ -83,7 +85,8 @@ class Service:
 
         upkeep = Upkeep(load, unload, lambda name, state: None, self.metrics.request_refused, asyncio.Lock())
         self.catalogue = Catalogue([Keeper(description, True, 1000, upkeep)])
-        self.tasks = Tasks(self.catalogue, lambda image: (64, 48), ThreadPoolExecutor(4), 60.0)
+        workers = ThreadPoolExecutor(4)
+        self.tasks = Tasks(self.catalogue, lambda image: (64, 48), workers, workers, 60.0)
 
     def models(self) -> Sequence[ModelDescription]:
         """See ``ports.Service``."""
@@ -148,7 +151,9 @@ def serve(port: int) -> None:
             service, service.metrics, Limits(4_000_000, 512, 128, 60.0, 20.0, 10.0, None), reflected=False, version="0"
         )
         await grpc_server.start("127.0.0.1", port + 1)
-        config = uvicorn.Config(application, port=port, http="h11", ws="none", log_config=None, access_log=False, server_header=False)
+        connections = Connections(ConnectionLimits(2048, 1024, Times(10.0, 30.0, 60.0, 32_000)), service.metrics)
+        protocol = cast("type[asyncio.Protocol]", connections.protocol)
+        config = uvicorn.Config(application, port=port, http=protocol, ws="none", log_config=None, access_log=False, server_header=False)
         await uvicorn.Server(config).serve()
 
     with asyncio.Runner(loop_factory=event_loop()) as runner:

@@ -9,6 +9,7 @@ from PIL import Image
 from service.drawing import draw
 from service.errors import OperatorError
 from service.instance_settings import InstanceSettings
+from service.model.images import ImageLimits, ImageReader
 from service.observability.metrics import Metrics
 from service.planning import demo_settings
 from service.settings import Settings
@@ -22,7 +23,7 @@ async def ask(settings: Settings, image: bytes, prompt: str, model: str | None, 
     if save is not None:
         _check_target(save)
     # One question is answered before a process of its own would be ready.
-    one = {"workers": 0, "instances": (_asked(settings, model),)}
+    one = {"workers": 0, "image_workers": 0, "instances": (_asked(settings, model),)}
     service = PaliServe(settings.model_copy(update=one), Metrics("ask"))
     await service.start()
     try:
@@ -30,7 +31,8 @@ async def ask(settings: Settings, image: bytes, prompt: str, model: str | None, 
     finally:
         await service.stop()
     if save is not None:
-        draw(service.images.open(image), [*result.detections, *result.segments]).save(save)
+        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        draw(ImageReader(limits).open(image), [*result.detections, *result.segments]).save(save)
     return generate_response(result, uuid.uuid4().hex).model_dump(mode="json")
 
 

@@ -1,8 +1,10 @@
 """Makes instances of what is configured: what they are before they are loaded, the devices they run on, and the loaded ones."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
@@ -20,16 +22,18 @@ from service.instances.description import ModelDescription
 from service.instances.instance import Instance
 from service.instances.keeper import State
 from service.instances.shelf import AdapterShelf
+from service.machine import cores
 from service.model.adapters import AdapterError, adapter_folder, read_adapter
 from service.model.folder_rights import check_compile_cache
 from service.model.hub import HUB_ID
-from service.model.images import ImageReader
+from service.model.image_workers import ImageWorkers
+from service.model.images import ImageLimits, ImageReader, Images
 from service.model.loading import CheckpointError, open_checkpoint
 from service.model.paligemma import PaliGemma, ServingOptions
 from service.model.runner import SlidingWindow
 from service.observability import logs
 from service.observability.metrics import Metrics
-from service.planning import Planned, check_memory, demo_settings, planned, source
+from service.planning import Planned, check_memory, demo_settings, image_workers, planned, source
 from service.settings import Settings
 from service.tasks.asks import ALL_TASKS
 
@@ -39,7 +43,7 @@ logger = logging.getLogger(__name__)
 class Builder:
     """Makes what ``settings`` ask for."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, images: ImageReader, threads: int) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, images: Images, threads: int) -> None:
         """Fetches what is to be loaded at once and is not here yet. Errors: CheckpointError."""
         self._settings = settings
         self._metrics = metrics
@@ -90,6 +94,30 @@ class Builder:
         put, clear = partial(_adopt, device, name, description.source), partial(device.abandon, name)
         shelf = AdapterShelf(name, wanted.adapter_places, put, clear)
         return Instance(description, model, engine, pictures, model.lexicon(facts), shelf, wanted.prompt_style, wanted.max_images)
+
+
+class PictureReading:
+    """Where pictures are read: in processes of their own or, with ``image_workers`` 0, in threads of this one.
+
+    ``threads`` are as many as pictures can be read at once: further ones wait there, and are not read if their callers leave.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        limits, count = ImageLimits(settings.max_image_bytes, settings.max_image_pixels), image_workers(settings)
+        self._workers = ImageWorkers(count, limits, settings.image_seconds, metrics.image_worker_restarted) if count else None
+        self.images: Images = self._workers or ImageReader(limits)
+        self.threads = ThreadPoolExecutor(max_workers=count or cores(), thread_name_prefix="image")
+
+    async def start(self) -> None:
+        """Errors: OperatorError."""
+        if self._workers is not None:
+            await asyncio.to_thread(self._workers.start)
+
+    async def close(self) -> None:
+        """End at once what is still being read."""
+        if self._workers is not None:
+            await asyncio.to_thread(self._workers.close)
+        self.threads.shutdown(cancel_futures=True)
 
 
 def _description(one: Planned) -> ModelDescription:

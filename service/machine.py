@@ -5,6 +5,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+try:
+    import resource
+except ImportError:  # There is none on Windows.
+    resource = None  # type: ignore[assignment]
+
 LARGE = 262_144
 """Bytes."""
 
@@ -38,6 +43,18 @@ def free_memory_bytes() -> int:
         given_up = next((int(line.split()[1]) for line in _read("memory.stat").splitlines() if line.startswith("inactive_file ")), 0)
         free = min(free, int(limit) - int(used) + given_up)
     return max(0, free)
+
+
+def open_files(wanted: int) -> int:
+    """Let the process have so many files open at once, or as many as the system allows; returns how many it may."""
+    if resource is None:
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 def give_back_large_blocks() -> None:

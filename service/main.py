@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_key(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     key = commands.add_parser(
-        "key", help="make a key for a caller: to append its entry, paliserve key NAME >> keys.toml; the key itself is shown once"
+        "key", help="make a key for a caller: paliserve key NAME >> keys.toml appends its entry, and the key is shown once"
     )
     key.add_argument("name", metavar="NAME", help="whose it is, for logs")
     key.add_argument("--role", choices=[each.value for each in Role], default=Role.USER.value, help="admin: may load and unload (user)")
@@ -97,7 +97,7 @@ def _serve(asked: argparse.Namespace) -> int:
         print(print_config(settings))
         return 0
     logs.configure(settings.log_format, settings.log_level)
-    # The model libraries take seconds to import; only the commands that need them pay, and nobody does to learn that he may not listen.
+    # The model libraries take seconds to import; only the commands that need them pay, and none to be told that a key is wrong.
     from service.listening import Doors  # noqa: PLC0415
 
     doors = Doors(settings)

@@ -10,6 +10,8 @@ from service.demo.family import ADAPTER, CHECKPOINTS, FAMILY, MASK_DECODER
 from service.errors import OperatorError
 from service.instance_settings import AdapterSettings, InstanceSettings
 from service.machine import cores, free_memory_bytes, memory_bytes
+from service.model.image_worker import memory_bytes as image_memory_bytes
+from service.model.images import ImageLimits
 from service.model.loading import Source, Survey, free_bytes, held_as, survey
 from service.model.memory_plan import MemoryPlan, Shape, plan, slot_bytes
 from service.model.runner import NARROW
@@ -32,6 +34,9 @@ class StepPolicy:
     most_slots: int
     prefill_tokens: int
 
+
+MOST_IMAGE_WORKERS = 4
+"""Where none are configured. Four decode more pictures than most models answer about; each may take a gigabyte for the largest ones."""
 
 FOR_SLOTS = 0.9
 """The part of the free memory that instances may fill with slots where they are to choose their number."""
@@ -143,6 +148,11 @@ def copies(found: Sequence[tuple[str, Survey | None]], settings: Settings) -> di
     return made
 
 
+def image_workers(settings: Settings) -> int:
+    """Processes that decode pictures; 0: threads of this one do, as many as it has cores."""
+    return min(cores(), MOST_IMAGE_WORKERS) if settings.image_workers is None else settings.image_workers
+
+
 def check_memory(name: str, one: Planned) -> None:
     """Errors: OperatorError, with the sum, where an instance does not fit beside what runs already."""
     free = free_on(one.device)
@@ -159,7 +169,7 @@ def check_memory(name: str, one: Planned) -> None:
 
 
 def table(settings: Settings) -> list[tuple[str, ...]]:
-    """For each instance what it takes, then for each device all of it against what is free. Errors: CheckpointError."""
+    """For each instance what it takes, for each device all of it against what is free; at last pictures. Errors: CheckpointError."""
     rows: list[tuple[str, ...]] = [HEAD]
     made = planned(settings)
     for device in sorted({each.device for each in made.values()}):
@@ -178,6 +188,9 @@ def table(settings: Settings) -> list[tuple[str, ...]]:
         rows.append(
             (f"all of {device}", device, "", f"{count} processes" if count > 1 else "", *[""] * 5, _told(total), f"{_told(free)} free")
         )
+    count = image_workers(settings)
+    most = (count or cores()) * image_memory_bytes(ImageLimits(settings.max_image_bytes, settings.max_image_pixels))
+    rows.append(("pictures", "cpu", "", f"{count} processes" if count else "", *[""] * 5, f"up to {_told(most)}", ""))
     return rows
 
 

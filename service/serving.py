@@ -12,6 +12,7 @@ from typing import Any, cast
 import uvicorn
 from starlette.types import ASGIApp
 
+from service import bounds
 from service.access.certificates import newest_context
 from service.access.watched import keep_looking
 from service.engine.worker import freeze
@@ -22,8 +23,10 @@ from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn, Spans, Tracing
 from service.observability.version import build, package_version
 from service.settings import Settings
+from service.transports.budget import Budget
 from service.transports.grpc.server import GrpcServer, Limits
 from service.transports.rest.application import create_application, split_by_port
+from service.transports.rest.connections import Connections
 from service.transports.rest.guard import Offered
 from service.transports.rest.middleware import Parting
 from service.wiring import PaliServe
@@ -36,9 +39,6 @@ wait for seconds, before any limit or deadline of ours sees them, while those wh
 
 SWITCH_INTERVAL = 0.0005
 """Seconds for which another thread may keep the event loop from running Python; Python's own choice is 0.005."""
-
-MESSAGE_OVERHEAD = 1_000_000
-"""Bytes that a message of gRPC may have beside its image."""
 
 HANDSHAKE_SECONDS = 10.0
 """That a client may take to agree on TLS."""
@@ -138,13 +138,16 @@ async def serve(settings: Settings, doors: Doors | None = None) -> int:
     admin = bind(settings.admin_host or settings.host, settings.admin_port, "admin_port") if settings.admin_port else None
     grpc_reserved = bind(settings.host, settings.grpc_port, "--grpc-port") if settings.grpc_port else None
     service = PaliServe(settings, Metrics(package_version(), **build()))
-    tracing = _tracing(settings)
-    grpc_server = await _start_grpc(service, settings, doors, grpc_reserved, tracing) if grpc_reserved else None
+    budget, tracing = bounds.budget(settings, service.metrics), _tracing(settings)
+    limits = bounds.grpc_limits(settings, budget)
+    grpc_server = await _start_grpc(service, settings, doors, grpc_reserved, tracing, limits) if grpc_reserved else None
     await service.start()
     freeze()
     sys.setswitchinterval(SWITCH_INTERVAL)
-    application = _application(service, settings, doors, tracing, admin)
-    config = _http(Parting(application, lambda: service.draining), doors)
+    application = _application(service, settings, doors, tracing, admin, budget)
+    config = _http(
+        Parting(application, lambda: service.draining), doors, bounds.connections(settings, service.metrics), settings.keep_alive_seconds
+    )
     http_server = HttpServer(config, service, grpc_server)
     listeners = [listener, *([admin] if admin else [])]
     for each in listeners:
@@ -163,24 +166,27 @@ async def serve(settings: Settings, doors: Doors | None = None) -> int:
     return 0
 
 
-def _application(service: PaliServe, settings: Settings, doors: Doors, tracing: Tracing, admin: socket.socket | None) -> ASGIApp:
+def _application(
+    service: PaliServe, settings: Settings, doors: Doors, tracing: Tracing, admin: socket.socket | None, budget: Budget
+) -> ASGIApp:
     """All of it, or with a port for administrators the rest for the others."""
 
     def made(offered: Offered) -> ASGIApp:
-        return create_application(service, service.metrics, settings.max_image_bytes, doors.access, tracing, offered)
+        return create_application(service, service.metrics, settings.max_image_bytes, doors.access, tracing, offered, budget)
 
     if admin is None:
         return made(Offered(docs=settings.docs))
     return split_by_port(admin.getsockname()[1], made(Offered(tasks=False, docs=settings.docs)), made(Offered(upkeep=False)))
 
 
-def _http(application: ASGIApp, doors: Doors) -> uvicorn.Config:
+def _http(application: ASGIApp, doors: Doors, connections: Connections, keep_alive: float) -> uvicorn.Config:
     """How HTTP is spoken."""
     certificates = doors.certificates
     return uvicorn.Config(
         application,
-        # It bounds the size of headers; httptools, which uvicorn prefers, does not.
-        http="h11",
+        # It is asked for a class, and calls it.
+        http=cast("type[asyncio.Protocol]", connections.protocol),
+        timeout_keep_alive=cast("int", keep_alive),
         ws="none",
         log_config=None,
         access_log=False,
@@ -207,18 +213,10 @@ def _tracing(settings: Settings) -> Tracing:
         raise ServingError("tracing needs OpenTelemetry: pip install 'paliserve[tracing]'.") from None
 
 
-async def _start_grpc(service: PaliServe, settings: Settings, doors: Doors, reserved: socket.socket, tracing: Tracing) -> GrpcServer:
+async def _start_grpc(
+    service: PaliServe, settings: Settings, doors: Doors, reserved: socket.socket, tracing: Tracing, limits: Limits
+) -> GrpcServer:
     """Answers at once: that the models are being warmed up. ``reserved`` holds the port until the server does."""
-    limits = Limits(
-        # Twice what an image may have, so that one somewhat too large is told so, by name.
-        message_bytes=settings.grpc_max_message_bytes or 2 * settings.max_image_bytes + MESSAGE_OVERHEAD,
-        calls=settings.grpc_max_calls,
-        calls_per_connection=settings.grpc_calls_per_connection,
-        keepalive=settings.grpc_keepalive_seconds,
-        keepalive_timeout=settings.grpc_keepalive_timeout_seconds,
-        ping_interval=settings.grpc_ping_interval_seconds,
-        connection_age=settings.grpc_connection_age_seconds,
-    )
     server = GrpcServer(service, service.metrics, limits, settings.grpc_reflection, package_version(), tracing, doors.gate)
     service.observe(lambda name, state: server.tell_of(name, state is State.WARM))
     with reserved:

@@ -46,7 +46,8 @@ class Settings(BaseModel):
     grpc_reflection: bool = True
     grpc_max_message_bytes: int | None = Field(default=None, ge=1, lt=2**31)
     grpc_max_calls: int = Field(default=512, ge=1)
-    grpc_calls_per_connection: int = Field(default=128, ge=1, lt=2**31)
+    grpc_calls_per_connection: int = Field(default=100, ge=1, lt=2**31)
+    grpc_receive_seconds: Seconds = 60.0
     grpc_keepalive_seconds: Seconds = 60.0
     grpc_keepalive_timeout_seconds: Seconds = 20.0
     grpc_ping_interval_seconds: Seconds = 10.0
@@ -56,14 +57,25 @@ class Settings(BaseModel):
     tracing: bool = False
     max_image_bytes: int = Field(default=20_000_000, ge=1)
     max_image_pixels: int = Field(default=64_000_000, ge=1)
+    image_workers: int | None = Field(default=None, ge=0, le=256)
+    image_seconds: float = Field(default=10.0, gt=0, le=300, allow_inf_nan=False)
     image_url_hosts: tuple[HostName, ...] = ()
     image_url_http: bool = False
     image_url_private: bool = False
     image_url_seconds: float = Field(default=10.0, gt=0, le=300, allow_inf_nan=False)
+    max_connections: int = Field(default=2048, ge=0)
+    max_connections_per_address: int = Field(default=1024, ge=0)
+    receive_head_seconds: Seconds = 10.0
+    receive_body_seconds: Seconds = 30.0
+    send_seconds: Seconds = 60.0
+    slowest_bytes_per_second: int = Field(default=32_000, ge=1)
+    keep_alive_seconds: Seconds = 30.0
+    max_held_bytes: int | None = Field(default=None, ge=1)
     vision_cache_per_caller: bool = False
     max_queue: int = Field(default=256, ge=1)
     max_queue_seconds: Seconds = 2.0
     default_timeout_seconds: float = Field(default=60.0, gt=0, le=3600, allow_inf_nan=False)
+    step_seconds: Seconds = 60.0
     device: str = "auto"
     threads: int = Field(default=0, ge=0, le=1024)
     workers: int | None = Field(default=None, ge=0, le=1024)

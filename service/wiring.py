@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from service.building import Builder, blank_picture
+from service.building import Builder, PictureReading, blank_picture
 from service.engine.places import Places
 from service.errors import Draining, InvalidRequest, ModelNotReady, OperatorError, Overloaded
 from service.fetching import FetchLimits, ImageFetcher
@@ -16,21 +16,15 @@ from service.instances.description import ModelDescription
 from service.instances.instance import Instance, warm_up
 from service.instances.keeper import Keeper, State, Upkeep
 from service.machine import cores, free_memory_bytes, memory_bytes
-from service.model.images import ImageLimits, ImageReader
 from service.model.loading import set_threads
 from service.observability.metrics import Metrics
 from service.observability.scraped import AdapterReading, DeviceReading, Scraped
 from service.settings import Settings
 from service.tasks.callers import caller
 from service.tasks.tasks import Tasks
+from service.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
-
-LAG_WATCHED_EVERY = 0.5
-"""Seconds."""
-
-STUCK_AFTER = 60.0
-"""Seconds after which a step that does not end means that the process is not alive."""
 
 
 class PaliServe:
@@ -41,7 +35,7 @@ class PaliServe:
         self.metrics = metrics
         self.draining = False
         self._warm = False
-        self._lag: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[str, State], None]] = [lambda name, state: metrics.instance_entered(name, state.value)]
         self._fetcher = ImageFetcher(
             FetchLimits(
@@ -56,8 +50,8 @@ class PaliServe:
         # Where the models run elsewhere, only mask decoders compute here, several at once.
         set_threads(threads if settings.workers == 0 else 1)
         self._workers = ThreadPoolExecutor(max_workers=cores(), thread_name_prefix="work")
-        self.images = ImageReader(ImageLimits(settings.max_image_bytes, settings.max_image_pixels))
-        self._builder = Builder(settings, metrics, self.images, threads)
+        self._pictures = PictureReading(settings, metrics)
+        self._builder = Builder(settings, metrics, self._pictures.images, threads)
         # In this thread, so that Ctrl-C ends it.
         self._built = {name: self._builder.build(name) for name, each in self._builder.planned.items() if each.wanted.preload}
         self._loaded: dict[str, Instance] = {}
@@ -71,31 +65,29 @@ class PaliServe:
         self._keepers = {name: self._keeper(name) for name in self._builder.planned}
         for name, keeper in self._keepers.items():
             self._tell(name, keeper.state)
+        self._watchdog = Watchdog(self._builder.devices, self._loaded, self._is_loading, settings.step_seconds, metrics)
         self._catalogue = Catalogue(list(self._keepers.values()))
         self.tasks = Tasks(
-            self._catalogue, self.images.size, self._workers, settings.default_timeout_seconds, settings.vision_cache_per_caller
+            self._catalogue,
+            self._pictures.images.size,
+            self._pictures.threads,
+            self._workers,
+            settings.default_timeout_seconds,
+            settings.vision_cache_per_caller,
         )
 
     async def start(self) -> None:
         """Warm up what is loaded. Errors: OperatorError."""
+        await self._pictures.start()
         for device in self._builder.devices.values():
             device.start()
+        self._watch = asyncio.create_task(self._watchdog.watch())
         for name in list(self._built):
             try:
                 await self._keepers[name].warm()
             except ModelNotReady as error:
                 raise OperatorError(error.message) from None
         self._warm = True
-        self._lag = asyncio.create_task(self._watch_lag())
-
-    async def _watch_lag(self) -> None:
-        """How late the event loop is: what waits for it, waits so long."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + LAG_WATCHED_EVERY
-            await asyncio.sleep(LAG_WATCHED_EVERY)
-            self.metrics.event_loop_lagged(loop.time() - due)
-            self.metrics.event_loop_has(len(asyncio.all_tasks()))
 
     def observe(self, listener: Callable[[str, State], None]) -> None:
         """Tell ``listener`` the name and state of each instance, now and whenever a state changes."""
@@ -115,12 +107,13 @@ class PaliServe:
     async def stop(self) -> None:
         """Finish what was accepted, then end the threads."""
         self.drain()
-        if self._lag is not None:
-            self._lag.cancel()
         for keeper in self._keepers.values():
             await keeper.close()
         for device in self._builder.devices.values():
             await asyncio.to_thread(device.stop)
+        await self._pictures.close()
+        if self._watch is not None:
+            self._watch.cancel()
         self._workers.shutdown()
         await self._fetcher.close()
 
@@ -162,7 +155,7 @@ class PaliServe:
 
     def alive(self) -> bool:
         """Whether every device works and none is stuck in a step."""
-        return all(device.is_alive(STUCK_AFTER) for device in self._builder.devices.values())
+        return self._watchdog.alive()
 
     def _devices(self) -> list[DeviceReading]:
         readings = []
@@ -183,6 +176,8 @@ class PaliServe:
             raise Draining("This process is stopping: send the request to another one.")
         if not self._warm:
             raise ModelNotReady("The models are being warmed up: try again in a few seconds.")
+        if not any(device.is_ready() for device in self._builder.devices.values()):
+            raise ModelNotReady("What runs the models has failed and is being replaced: try again in a few seconds.")
 
     @contextmanager
     def room(self) -> Iterator[None]:
@@ -202,6 +197,9 @@ class PaliServe:
         finally:
             self._inside.remove(who)
 
+    def _is_loading(self) -> bool:
+        return any(keeper.state is State.LOADING for keeper in self._keepers.values())
+
     def _keeper(self, name: str) -> Keeper:
         on_demand = not self._builder.planned[name].wanted.preload
         return Keeper(self._builder.plans[name], on_demand, self._queue, self._upkeep)
@@ -217,7 +215,7 @@ class PaliServe:
         try:
             for adapter in self._builder.planned[name].wanted.adapters:
                 await instance.adapters.load(adapter.name, adapter.source, adapter.revision)
-            await warm_up(instance, blank_picture(), self._workers)
+            await warm_up(instance, blank_picture(), self._pictures.threads)
         except InvalidRequest as error:
             await self._unload(instance)
             raise OperatorError(f"{name}: {error.message}") from None

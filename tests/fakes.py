@@ -1,7 +1,10 @@
 """A runner whose answers can be worked out by hand. It stands in for the model wherever the model is not what is tested."""
 
+import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +63,9 @@ def shelf(places: int = 0) -> AdapterShelf:
 class CountingRunner(PlainRunner):
     """Counts on from each prompt's last token; the prompt's first token says how many tokens come before the end.
 
-    ``log`` holds what was asked of it. Clear ``gate`` to hold every step until it is set again; ``before_step`` is called in each step
-    and may raise. ``entered`` is set once a step has begun.
+    ``log`` holds what was asked of it. Clear ``gate`` to hold every step until it is set again; ``before_step`` is called in each step with
+    its generations, and before pictures are encoded or a row is moved with what that is about, and may raise. ``entered`` is set once a
+    step has begun. Of generations that are ``unsure`` the probabilities are no numbers.
     """
 
     def __init__(self, slots: int = 4, image_tokens: int = 4) -> None:
@@ -75,12 +79,14 @@ class CountingRunner(PlainRunner):
         self.entered = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
-        self.before_step: Callable[[str, Sequence[Generation]], None] = lambda phase, generations: None
+        self.before_step: Callable[[str, Sequence[Any]], None] = lambda phase, about: None
+        self.unsure: Callable[[Generation], bool] = lambda generation: False
         self._rows: list[Generation | None] = [None] * slots
         self._written = [0] * slots
 
     def encode(self, pictures: Sequence[Picture]) -> list[object]:
         """Features tell the pixels they were made of."""
+        self.before_step("encode", pictures)
         self.log.append(("encode", len(pictures)))
         return [("features", each.pixels) for each in pictures]
 
@@ -102,6 +108,7 @@ class CountingRunner(PlainRunner):
 
     def move(self, source: int, target: int) -> None:
         """See ``ModelRunner``."""
+        self.before_step("move", (source, target))
         self.log.append(("move", source, target))
         self._rows[target], self._written[target] = self._rows[source], self._written[source]
         self._rows[source] = None
@@ -113,14 +120,16 @@ class CountingRunner(PlainRunner):
 
     def _next(self, slots: range) -> Sampled:
         tokens = []
+        probabilities = []
         for slot in slots:
             generation = self._rows[slot]
             if generation is None:
                 raise AssertionError(f"slot {slot} is live but empty")
             count, last = generation.prompt.tokens[0], generation.prompt.tokens[-1]
             tokens.append(END if self._written[slot] >= count else last + 1 + self._written[slot])
+            probabilities.append(math.nan if self.unsure(generation) else 0.5)
             self._written[slot] += 1
-        return Sampled(tokens, [0.5] * len(tokens))
+        return Sampled(tokens, probabilities)
 
 
 LEXICON = Lexicon(2000, 3100, (END,), [(500, b"cat"), (501, b" cat"), (502, b" ;"), (503, b" ")])
@@ -168,6 +177,8 @@ class SilentObserver:
         self.held_bytes = 0
         self.tokens = 0
         self.refused: list[str] = []
+        self.accepted = 0
+        self.ended: Counter[str] = Counter()
 
     def queue_changed(self, instance: str, waiting: int, running: int, tokens: int) -> None:
         """See ``EngineObserver``."""
@@ -177,6 +188,14 @@ class SilentObserver:
     def request_refused(self, reason: str) -> None:
         """See ``EngineObserver``."""
         self.refused.append(reason)
+
+    def generation_accepted(self, instance: str) -> None:
+        """See ``EngineObserver``."""
+        self.accepted += 1
+
+    def generation_ended(self, instance: str, end: str) -> None:
+        """See ``EngineObserver``."""
+        self.ended[end] += 1
 
     def vision_cache_asked(self, instance: str, hit: bool) -> None:
         """See ``CacheObserver``."""

@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,15 @@ def test_memory_is_the_machines_or_the_containers(cgroup: Path) -> None:
     assert machine.memory_bytes() == whole
     (cgroup / "memory.max").write_text("100000000\n")
     assert machine.memory_bytes() == 100_000_000
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "allowed"),
+    [(1024, 4096, 3000, 3000), (1024, 2048, 3000, 2048), (5000, 9000, 3000, 5000), (1024, resource.RLIM_INFINITY, 3000, 3000)],
+)
+def test_files_that_may_be_open(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, wanted: int, allowed: int) -> None:
+    limits = [(soft, hard)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, set_to: limits.append(set_to))
+    assert machine.open_files(wanted) == allowed
+    assert limits[-1] == (max(soft, min(allowed, wanted)), hard)

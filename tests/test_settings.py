@@ -116,6 +116,12 @@ def test_instances_in_the_environment() -> None:
             '[[instances]]\nname = "a"\nsource = "b"\n[[instances.adapters]]\nname = "x"\nsorce = "y"',
             ("instances.0.adapters.0.sorce", "did you mean source?"),
         ),
+        ('cors_origins = ["app.example.org"]', ("cors_origins",)),
+        ('cors_origins = ["https://app.example.org/"]', ("cors_origins",)),
+        ('allowed_hosts = ["a b"]', ("allowed_hosts",)),
+        ('tls_key = "tls.key"', ("tls_key", "tls_certificate is needed")),
+        ('tls_client_ca = "ca.crt"', ("tls_client_ca", "tls_certificate is needed")),
+        ("admin_port = 70000", ("admin_port", "65535")),
         ("port = 1\nport = 2", ("not TOML",)),
         ("port", ("not TOML",)),
         (b'host = "\xff"', ("not TOML",)),
@@ -166,6 +172,14 @@ def test_the_admin_key_is_not_shown() -> None:
     shown = print_config(load_settings(None, {}, {"PALISERVE_ADMIN_KEY": "very secret"}))
     assert "very secret" not in shown
     assert "# admin_key is set" in shown
+
+
+def test_lists_in_the_environment_have_commas() -> None:
+    found = load(
+        environ={"PALISERVE_CORS_ORIGINS": "https://a.example, http://localhost:3000", "PALISERVE_ALLOWED_HOSTS": "a.example,*.b:81"}
+    )
+    assert found.cors_origins == ("https://a.example", "http://localhost:3000")
+    assert found.allowed_hosts == ("a.example", "*.b:81")
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The whole service in this process: instances that give room to one another."""
 
 import asyncio
+import itertools
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 
 import service.demo
 from service import planning
-from service.errors import ModelNotReady, OperatorError
+from service.errors import DeadlineExceeded, ModelNotReady, OperatorError
 from service.instance_settings import InstanceSettings
 from service.model.memory_plan import plan
 from service.observability.metrics import Metrics
@@ -28,7 +30,7 @@ def settings(*names: str, room: float | None = None, pinned: tuple[str, ...] = (
     instances = tuple(
         InstanceSettings(name=name, source=source, preload=name in preload, pinned=name in pinned, slots=2, max_tokens=64) for name in names
     )
-    made = Settings(workers=0, instances=instances)
+    made = Settings(workers=0, image_workers=0, instances=instances)
     needed = planned(made)[names[0]].memory
     assert needed
     return made.model_copy(update={"instance_memory_bytes": None if room is None else int(room * needed.needed)})
@@ -63,6 +65,38 @@ def test_what_was_unused_for_longest_gives_room() -> None:
         assert warm(running) == {"b", "c"}
 
     run(settings("a", "b", "c", room=2.5), main)
+
+
+def test_a_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall's clock goes a year back and forth; deadlines, waits and the watch over the steps are on another one."""
+    year = 365 * 86_400.0
+    jumps = itertools.cycle((0.0, year, -year))
+    begun = time.time()
+    monkeypatch.setattr(time, "time", lambda: begun + next(jumps))
+
+    async def main(running: PaliServe) -> None:
+        for _ in range(3):
+            assert await asked(running, "a") == "GIFT"
+        assert running.alive()
+        with pytest.raises(DeadlineExceeded):
+            await running.tasks.generate(SAMPLE, Options(model="a", max_tokens=64, timeout=1e-4), "detect sign ; star ; square")
+        assert await asked(running, "a") == "GIFT"
+
+    run(settings("a"), main)
+    assert next(jumps) != next(jumps)
+
+
+def test_first_steps_may_take_longer() -> None:
+    async def main(running: PaliServe) -> None:
+        assert await asked(running, "a") == "GIFT"
+        assert running._watchdog.patience() == 60
+        loading = asyncio.create_task(running.load("b"))
+        while running._watchdog.patience() != 600:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await loading
+        assert running._watchdog.patience() == 60
+
+    run(settings("a", "b"), main)
 
 
 def test_what_is_pinned_or_was_loaded_at_the_start_stays() -> None:
@@ -135,10 +169,21 @@ def test_what_does_not_fit_is_refused_with_the_sum(monkeypatch: pytest.MonkeyPat
 
 def test_the_table_of_the_plan() -> None:
     rows = planning.table(settings("a", "b"))
-    assert [row[0] for row in rows] == ["INSTANCE", "a", "b", "all of cpu"]
+    assert [row[0] for row in rows] == ["INSTANCE", "a", "b", "all of cpu", "pictures"]
     assert rows[1][1:4] == ("cpu", "float32", "2")
     assert int(rows[1][-1]) > 10
-    assert rows[-1][-1].endswith("GB free")
+    assert rows[-2][-1].endswith("GB free")
+    assert rows[-1][-2].startswith("up to")
+
+
+@pytest.mark.parametrize(("asked", "machine", "count"), [(None, 2, 2), (None, 64, 4), (6, 2, 6), (0, 2, 0)])
+def test_as_many_image_workers_as_cores_or_as_asked_for(
+    monkeypatch: pytest.MonkeyPatch, asked: int | None, machine: int, count: int
+) -> None:
+    monkeypatch.setattr(planning, "cores", lambda: machine)
+    made = settings("a").model_copy(update={"image_workers": asked})
+    assert planning.image_workers(made) == count
+    assert planning.table(made)[-1][3] == (f"{count} processes" if count else "")
 
 
 @pytest.mark.parametrize("bound", [False, True])
@@ -159,12 +204,14 @@ def test_the_most_slots_that_fit_are_chosen(monkeypatch: pytest.MonkeyPatch, bou
 def test_a_checkpoint_without_its_weights_is_planned_all_the_same(tmp_path: Path) -> None:
     """As a download that broke off leaves it."""
     (tmp_path / "config.json").write_bytes((DEMO / "checkpoints" / "shapes-224" / "config.json").read_bytes())
-    (row,) = planning.table(Settings(instances=(InstanceSettings(name="far", source=str(tmp_path), preload=False),)))[1:-1]
+    (row,) = planning.table(Settings(instances=(InstanceSettings(name="far", source=str(tmp_path), preload=False),)))[1:-2]
     assert row[4] == "0.01 GB"
 
 
 def test_a_checkpoint_that_is_not_here_yet() -> None:
-    made = Settings(workers=0, instances=(InstanceSettings(name="far", source="nobody/nothing", preload=False, resolution=448),))
+    made = Settings(
+        workers=0, image_workers=0, instances=(InstanceSettings(name="far", source="nobody/nothing", preload=False, resolution=448),)
+    )
     assert planning.table(made)[1][4] == "not fetched"
     running = PaliServe(made, Metrics("test"))
     (description,) = running.models()
@@ -178,4 +225,4 @@ def test_a_checkpoint_that_is_not_here_yet() -> None:
 def test_resolutions_that_do_not_fit_or_are_not_known(more: dict[str, object], words: str) -> None:
     fields = {"name": "a", "source": str(DEMO / "checkpoints" / "shapes-224")} | more
     with pytest.raises(OperatorError, match=words):
-        PaliServe(Settings(workers=0, instances=(InstanceSettings.model_validate(fields),)), Metrics("test"))
+        PaliServe(Settings(workers=0, image_workers=0, instances=(InstanceSettings.model_validate(fields),)), Metrics("test"))

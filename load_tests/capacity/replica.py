@@ -12,7 +12,7 @@ from load_tests.capacity.traffic import Arrival
 from load_tests.capacity.virtual_device import VirtualWorker
 from service.engine.device import Report, Submission
 from service.engine.generation import Generated, Generation, Picture, Prompt
-from service.engine.workers import AFFINITY
+from service.engine.worker_link import AFFINITY
 
 
 class Agenda(Protocol):

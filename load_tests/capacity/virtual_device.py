@@ -114,7 +114,7 @@ class VirtualWorker:
         lane = self._loop._next_lane()
         if lane is not None:
             load = lane.scheduler.load
-            self._loop._step(lane)
+            lane.step()
             lane.spent += (self._clock.now - now) / load
         self.stepped += self._clock.now - now
         return self._clock.now

@@ -86,7 +86,7 @@ def read_keys(file: Path) -> tuple[Key, ...]:
         found = tomllib.loads(text)
     except OSError as error:
         raise KeysError(f"{file}: {error.strerror or 'cannot be read'}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise KeysError(f"{file}: not TOML: {error}.") from None
     for name in found:
         if name != "keys":

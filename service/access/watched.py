@@ -59,5 +59,8 @@ async def keep_looking(watched: Sequence[Watched[Any]]) -> None:
     while watched:
         await asyncio.sleep(LOOKED_AT_EVERY)
         for each in watched:
-            # A volume may hang, and must not stop the event loop.
-            await asyncio.to_thread(each.look)
+            try:
+                # A volume may hang, and must not stop the event loop.
+                await asyncio.to_thread(each.look)
+            except Exception:
+                logger.exception("unforeseen")

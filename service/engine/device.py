@@ -24,7 +24,8 @@ class RunnerFacts:
 class Submission:
     """A generation with the number its engine gave it. ``arrived`` is in seconds on the engine's clock.
 
-    Where ``streamed``, every token is reported as it is chosen, not only the whole at the end. ``caller``: on whose behalf.
+    Where ``streamed``, every token is reported as it is chosen, not only the whole at the end. ``caller``: on whose behalf. ``again``: the
+    process that it was given to first ended before it began.
     """
 
     number: int
@@ -32,6 +33,7 @@ class Submission:
     arrived: float
     streamed: bool = False
     caller: str = ""
+    again: bool = False
 
 
 Outcome = Generated | PaliServeError | None
@@ -76,7 +78,7 @@ class Vitals:
 class Device(Protocol):
     """Runs the generations of all its instances.
 
-    ``submit``, ``cancel``, ``is_alive`` and ``vitals`` are quick, and safe from any thread; the rest blocks.
+    ``submit``, ``cancel``, ``is_ready``, ``is_alive``, ``rescue`` and ``vitals`` are quick, and safe from any thread; the rest blocks.
     """
 
     copies: int
@@ -90,8 +92,19 @@ class Device(Protocol):
         """Finish all work that was accepted, then end."""
         ...
 
+    def is_ready(self) -> bool:
+        """Whether anybody is there who would work on a submission."""
+        ...
+
     def is_alive(self, patience: float) -> bool:
-        """Whether it works, and no step has been running for ``patience`` seconds."""
+        """Whether it works, and no step has been running for ``patience`` seconds, nor one that was given up for that not made good."""
+        ...
+
+    def rescue(self, patience: float) -> bool:
+        """Give up the steps that have been running for ``patience`` seconds: kill their processes, fail their requests, start others.
+
+        False where a step hangs that cannot be ended: its device is not ready, and its requests are their engines' to fail.
+        """
         ...
 
     def vitals(self) -> Vitals:
@@ -115,7 +128,7 @@ class Device(Protocol):
         ...
 
     def submit(self, instance: str, submission: Submission) -> None:
-        """Queue a generation. Its end is reported, whatever happens."""
+        """Queue a generation. Its end is reported, whatever happens; that it begins, before it does."""
         ...
 
     def cancel(self, instance: str, number: int) -> None:

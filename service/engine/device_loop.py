@@ -1,41 +1,20 @@
 """The one thread that touches a device. All instances on the device take turns in it."""
 
-import logging
-import math
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 from service.engine.device import Deliver, MakeRunner, Report, RunnerFacts, Submission, Vitals
-from service.engine.request import Request
-from service.engine.runner import ModelRunner, Sampled
-from service.engine.scheduler import Decode, Prefill, Scheduler
-
-logger = logging.getLogger(__name__)
+from service.engine.lane import Lane
+from service.engine.runner import ModelRunner
+from service.engine.scheduler import Scheduler
 
 Message = Callable[[], None]
 
 MEASURED_EVERY = 1.0
 """Seconds between two looks at a device's memory."""
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """One instance's scheduler and runner, its requests by number, and where its reports go.
-
-    ``spent`` is the device time it had, in seconds for each of its requests.
-    """
-
-    scheduler: Scheduler
-    runner: ModelRunner
-    deliver: Deliver
-    requests: dict[int, Request] = field(default_factory=dict)
-    report: Report = field(default_factory=Report)
-    spent: float = 0.0
-    was_idle: bool = True
 
 
 class DeviceLoop:
@@ -65,6 +44,7 @@ class DeviceLoop:
         self._stopping = False
         self._least_spent = 0.0
         self._step_began = 0.0
+        self._hangs = False
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
     def start(self) -> None:
@@ -74,12 +54,23 @@ class DeviceLoop:
     def stop(self) -> None:
         """See ``Device``."""
         self._mailbox.put(self._stop)
-        self._thread.join()
+        # A thread that hangs would be waited for without end.
+        if not self._hangs:
+            self._thread.join()
 
     def is_alive(self, patience: float) -> bool:
         """See ``Device``."""
         began = self._step_began
         return self._thread.is_alive() and (not began or self._clock() - began < patience)
+
+    def is_ready(self) -> bool:
+        """See ``Device``."""
+        return not self._hangs
+
+    def rescue(self, patience: float) -> bool:
+        """See ``Device``. A thread cannot be killed; should it come back from its step, it works on."""
+        self._hangs = not self.is_alive(patience)
+        return not self._hangs
 
     def vitals(self) -> Vitals:
         """See ``Device``."""
@@ -89,7 +80,8 @@ class DeviceLoop:
     def load(self, instance: str, make: MakeRunner, prefill_tokens: int, deliver: Deliver) -> RunnerFacts:
         """See ``Device``. Loads in the calling thread."""
         runner = make(self._threads)
-        lane = Lane(Scheduler(runner.slots, runner.image_tokens, runner.end_tokens, prefill_tokens), runner, deliver)
+        scheduler = Scheduler(runner.slots, runner.image_tokens, runner.end_tokens, prefill_tokens)
+        lane = Lane(scheduler, runner, deliver, self._clock)
         self._mailbox.put(lambda: self._lanes.update({instance: lane}))
         self._measure(runner)
         return RunnerFacts(runner.slots, runner.image_tokens, runner.feature_bytes, runner.end_tokens, runner.vocabulary_size)
@@ -137,23 +129,11 @@ class DeviceLoop:
 
     def submit(self, instance: str, submission: Submission) -> None:
         """See ``Device``."""
-        self._mailbox.put(lambda: self._add(self._lanes[instance], submission))
+        self._mailbox.put(lambda: self._lanes[instance].add(submission))
 
     def cancel(self, instance: str, number: int) -> None:
         """See ``Device``."""
-        self._mailbox.put(lambda: self._cancel(self._lanes[instance], number))
-
-    @staticmethod
-    def _add(lane: Lane, submission: Submission) -> None:
-        request = Request(submission.generation, submission.arrived, submission.number, submission.streamed, submission.caller)
-        lane.requests[submission.number] = request
-        lane.scheduler.add(request)
-
-    @staticmethod
-    def _cancel(lane: Lane, number: int) -> None:
-        # Whoever has ended meanwhile is not there any more.
-        if number in lane.requests:
-            lane.requests[number].cancelled = True
+        self._mailbox.put(lambda: self._lanes[instance].cancel(number))
 
     def _stop(self) -> None:
         self._stopping = True
@@ -169,7 +149,7 @@ class DeviceLoop:
             load = lane.scheduler.load
             self._step_began = began = self._clock()
             self._stepping(began)
-            self._step(lane)
+            lane.step()
             self._step_began = 0.0
             self._stepping(0.0)
             ended = self._clock()
@@ -203,77 +183,3 @@ class DeviceLoop:
                 self._mailbox.get(block=False)()
         except Empty:
             return
-
-    def _step(self, lane: Lane) -> None:
-        moves, dropped = lane.scheduler.retire(self._clock())
-        self._ended(lane, dropped)
-        batch = lane.scheduler.next_batch()
-        try:
-            for source, target in moves:
-                lane.runner.move(source, target)
-        except Exception:
-            logger.exception("a slot could not be moved")
-            # Nobody's row can be trusted any more, and who was about to join sits behind them.
-            self._ended(lane, lane.scheduler.fail(lane.scheduler.live))
-        else:
-            if batch is not None:
-                self._run_batch(lane, batch)
-        if lane.report.is_news:
-            report, lane.report = lane.report, Report()
-            lane.deliver(report)
-
-    def _run_batch(self, lane: Lane, batch: Prefill | Decode) -> None:
-        """Run it and record what came of it. What fails together is tried again in halves, until it works or one fails alone."""
-        if isinstance(batch, Prefill):
-            self._start(lane, batch)
-        try:
-            sampled = self._prefill(lane, batch) if isinstance(batch, Prefill) else lane.runner.decode(batch.slots)
-        except Exception:
-            logger.exception("a step of %d requests failed", len(batch.requests))
-            if len(batch.requests) == 1:
-                self._ended(lane, lane.scheduler.fail(batch.requests))
-                return
-        else:
-            self._record(lane, batch, sampled)
-            return
-        # Out here, because the error above holds on to the memory that the halves need.
-        for half in batch.halves():
-            self._run_batch(lane, half)
-
-    def _record(self, lane: Lane, batch: Prefill | Decode, sampled: Sampled) -> None:
-        ended = lane.scheduler.record(batch, sampled, self._clock())
-        lane.report.batches.append((type(batch).__name__.lower(), len(batch.requests)))
-        for request, token, probability in zip(batch.requests, sampled.tokens, sampled.probabilities, strict=True):
-            # An end token, or one that is no number, was not taken into the answer.
-            if request.streamed and token not in lane.runner.end_tokens and not math.isnan(probability):
-                lane.report.chosen.append((request.number, token, probability))
-        self._ended(lane, ended)
-
-    @staticmethod
-    def _ended(lane: Lane, requests: list[Request]) -> None:
-        for request in requests:
-            del lane.requests[request.number]
-            lane.report.ended.append((request.number, request.outcome))
-
-    def _start(self, lane: Lane, batch: Prefill) -> None:
-        """Mark the beginning of those who had not begun."""
-        for request in batch.requests:
-            if request.started is None:
-                request.started = self._clock()
-                lane.report.started.append(request.number)
-
-    def _prefill(self, lane: Lane, batch: Prefill) -> Sampled:
-        """Encode each picture that nobody has encoded yet, once, and fill the slots."""
-        began = self._clock()
-        raw = [request for request in batch.requests if any(each.features is None for each in request.generation.prompt.pictures)]
-        shown = [picture for request in raw for picture in request.generation.prompt.pictures if picture.features is None]
-        pictures = list({id(picture): picture for picture in shown}.values())
-        if pictures:
-            features = lane.runner.encode(pictures)
-            for picture, encoded in zip(pictures, features, strict=True):
-                picture.features, picture.pixels = encoded, None
-            lane.report.batches.append(("vision", len(pictures)))
-            vision = self._clock() - began
-            for request in raw:
-                request.vision = vision
-        return lane.runner.prefill([request.generation for request in batch.requests], batch.first_slot)

@@ -6,33 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
 
 from service.engine.device import Device, MakeRunner, Outcome, Report, RunnerFacts, Submission
 from service.engine.generation import Generated, Generation
+from service.engine.observer import ANSWERED, CANCELLED, FAILED, EngineObserver
 from service.engine.pace import Pace
 from service.engine.places import Places
-from service.errors import DeadlineExceeded, Overloaded, PaliServeError
+from service.errors import DeadlineExceeded, ModelNotReady, Overloaded, PaliServeError
 
 LEAST_ROWS = 3
 """A runner computes one row, two, and more in different ways; of more than two it rounds the number up."""
 
 TokenListener = Callable[[int, float], None]
 """Is told each token of one answer and its probability, in order, as it is chosen. Called on the event loop."""
-
-
-class EngineObserver(Protocol):
-    """Hears of an instance's work, on the event loop.
-
-    How many requests wait and run and how many prompt and image tokens wait, whenever that changes; of every batch its phase ("vision",
-    "prefill" or "decode") and its rows; and why a request was refused ("queue_full" or "too_late").
-    """
-
-    def queue_changed(self, instance: str, waiting: int, running: int, tokens: int) -> None: ...
-
-    def batch_ran(self, instance: str, phase: str, size: int) -> None: ...
-
-    def request_refused(self, reason: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +114,11 @@ class Engine:
     def reserve(self, deadline: float, caller: str = "") -> Iterator["Place"]:
         """A place in the queue until the block is left, for one who is called ``caller``.
 
-        Errors: Overloaded (queue full, or the deadline would pass before the answer), DeadlineExceeded (it has passed already).
+        Errors: ModelNotReady (nobody would work on it), Overloaded (queue full, or the deadline would pass before the answer),
+        DeadlineExceeded (it has passed already).
         """
+        if not self._device.is_ready():
+            raise ModelNotReady(f"What runs {self._name} has failed and is being replaced: try again in a few seconds.")
         now = self._clock()
         if now >= deadline:
             raise DeadlineExceeded("The request's time ran out before it could be queued; allow more with timeout_ms.")
@@ -149,12 +138,24 @@ class Engine:
         place = Place(self, caller)
         self._places.add(caller)
         self._count()
+        self._observer.generation_accepted(self._name)
+        end = CANCELLED
         try:
             yield place
+        except Exception:
+            end = FAILED
+            raise
         finally:
             if not place.used:
                 self._places.remove(caller)
                 self._count()
+                self._observer.generation_ended(self._name, end)
+
+    def give_up(self, message: str) -> None:
+        """End with ModelNotReady all generations that were submitted, whatever becomes of them. What is told of them later is not heard."""
+        for number in list(self._tickets):
+            self._device.cancel(self._name, number)
+            self._settle(self._tickets.pop(number), ModelNotReady(message), self._clock())
 
     async def _generate(self, generation: Generation, listener: TokenListener | None, caller: str) -> Generated:
         number = next(self._numbers)
@@ -178,7 +179,8 @@ class Engine:
 
     def _deliver(self, report: Report) -> None:
         now = self._clock()
-        started = [self._tickets[number] for number in report.started]
+        # Those who were given up are not there any more.
+        started = [self._tickets[number] for number in report.started if number in self._tickets]
         for ticket in started:
             self._places.remove(ticket.caller)
             ticket.started = now
@@ -186,15 +188,16 @@ class Engine:
         for number, token, probability in report.chosen:
             self._tell(number, token, probability)
         for number, outcome in report.ended:
-            self._settle(self._tickets.pop(number), outcome, now)
+            if number in self._tickets:
+                self._settle(self._tickets.pop(number), outcome, now)
         for phase, size in report.batches:
             self._observer.batch_ran(self._name, phase, size)
 
     def _tell(self, number: int, token: int, probability: float) -> None:
         """Call a listener. What it raises ends its own request, and is its caller's to see."""
-        ticket = self._tickets[number]
+        ticket = self._tickets.get(number)
         # A listener may have cancelled its own request.
-        if ticket.listener is None or ticket.future.done():
+        if ticket is None or ticket.listener is None or ticket.future.done():
             return
         try:
             ticket.listener(token, probability)
@@ -215,6 +218,7 @@ class Engine:
             for picture in ticket.generation.prompt.pictures:
                 picture.answered = True
             self._pace.ran(now - (ticket.started or now))
+        self._observer.generation_ended(self._name, _end(ticket.future, outcome))
         if ticket.future.done():
             return
         if isinstance(outcome, PaliServeError):
@@ -230,6 +234,13 @@ class Engine:
         self._observer.queue_changed(self._name, self.waiting, self._running, self._waiting_tokens)
 
 
+def _end(future: asyncio.Future[Generated], outcome: Outcome) -> str:
+    """What became of a generation that a caller may have left before, or whose listener may have raised."""
+    if future.done():
+        return CANCELLED if future.cancelled() else FAILED
+    return ANSWERED if isinstance(outcome, Generated) else CANCELLED if outcome is None else FAILED
+
+
 class Place:
     """A reserved place in an engine's queue; good for one generation."""
 
@@ -241,7 +252,7 @@ class Place:
     async def run(self, generation: Generation, listener: TokenListener | None = None) -> Generated:
         """Wait for the continuation; ``listener`` hears of its tokens meanwhile. Cancelling the wait frees the slot before the next step.
 
-        Errors: DeadlineExceeded, GenerationFailed; what ``listener`` raises.
+        Errors: DeadlineExceeded, GenerationFailed, ModelNotReady; what ``listener`` raises.
         """
         if self.used:
             raise RuntimeError("a place is good for one generation")

@@ -1,24 +1,37 @@
-"""One worker process, seen from its parent."""
+"""One worker process, seen from its parent; and which of several is given a request."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from typing import TypeVar
 
-from service.engine.device import RunnerFacts, Submission
-from service.engine.worker import Changed, Forget, Loaded, ToWorker, Unloaded
+from service.engine.device import Report, RunnerFacts, Submission
+from service.engine.generation import Picture
+from service.engine.worker import Changed, Forget, Loaded, Submit, ToWorker, Unloaded
 from service.errors import OperatorError
+
+AFFINITY = 2
+"""A worker that has encoded a request's picture is preferred until it has so many requests more than the least busy one."""
+
+Key = tuple[str, int]
+"""A generation: its instance, and its number there."""
+
+Work = tuple[str, Submission]
+"""A generation, with its instance."""
 
 Answer = TypeVar("Answer", Loaded, Unloaded, Changed)
 
 
 @dataclass(slots=True, eq=False)
 class WorkerLink:
-    """The process and its pipe, what goes out and what came back, and what it works on. ``pictures``: the numbers of those it knows.
+    """The process and its pipe, what goes out and what came back, and what it works on.
 
+    ``running``: what it was given and has not ended; ``begun``: those of them that have begun. ``pictures``: the numbers of those it knows.
+    ``mark``: when its running step began (0: none runs) as the watch saw it last, and since when it has seen just that.
+    ``is_gone``: it works on nothing any more; ``hangs``: because a step did not end.
     None in a queue of answers: the process is gone, and no other answer comes.
     """
 
@@ -29,9 +42,13 @@ class WorkerLink:
     loading: SimpleQueue[Loaded | None] = field(default_factory=SimpleQueue)
     unloading: SimpleQueue[Unloaded | None] = field(default_factory=SimpleQueue)
     changing: SimpleQueue[Changed | None] = field(default_factory=SimpleQueue)
-    running: set[tuple[str, int]] = field(default_factory=set)
+    running: dict[Key, Submission] = field(default_factory=dict)
+    begun: set[Key] = field(default_factory=set)
     pictures: set[int] = field(default_factory=set)
+    mark: tuple[float, float] = (0.0, 0.0)
     is_ready: bool = False
+    is_gone: bool = False
+    hangs: bool = False
 
     def send(self) -> None:
         """A pipe that is full makes its writer wait: here, where nobody else waits for it."""
@@ -40,6 +57,44 @@ class WorkerLink:
                 self.pipe.send(message)
             except OSError:
                 return
+
+    def give(self, instance: str, submission: Submission, numbers: Iterator[int]) -> None:
+        """Let it work on a generation."""
+        self.running[instance, submission.number] = submission
+        self.outbox.put(Submit(instance, self.as_sent(submission, numbers)))
+
+    def unmoved(self, began: float, now: float) -> float:
+        """Seconds for which it has had work and neither begun nor ended a step. ``began``: when its running step did."""
+        if not self.running or began != self.mark[0]:
+            self.mark = began, now
+        return now - self.mark[1]
+
+    def heard(self, instance: str, report: Report) -> None:
+        """What it works on, after a report."""
+        self.begun.update((instance, number) for number in report.started)
+        for number, _ in report.ended:
+            self.running.pop((instance, number), None)
+            self.begun.discard((instance, number))
+
+    def answered(self, message: Loaded | Unloaded | Changed) -> None:
+        """Pass an answer to who waits for it."""
+        match message:
+            case Loaded():
+                self.loading.put(message)
+            case Unloaded():
+                self.unloading.put(message)
+            case Changed():
+                self.changing.put(message)
+
+    def take_back(self) -> tuple[list[Work], list[Work]]:
+        """What it has not ended, as nothing is given to it any more: what may be at fault for its end, and what can be given to another."""
+        begun: list[Work] = []
+        untouched: list[Work] = []
+        for key, submission in self.running.items():
+            (begun if key in self.begun or submission.again else untouched).append((key[0], submission))
+        self.running.clear()
+        self.is_ready, self.is_gone = False, True
+        return begun, untouched
 
     def as_sent(self, submission: Submission, numbers: Iterator[int]) -> Submission:
         """The same with the pixels of those pictures only that the worker does not know yet; ``numbers`` names those without a number."""
@@ -77,6 +132,17 @@ class WorkerLink:
         """Whoever waits for this worker, or comes to, is told that no answer can come any more."""
         for answers in (self.loading, self.unloading, self.changing):
             answers.put(None)
+
+
+def least_busy(workers: Sequence[WorkerLink], pictures: Sequence[Picture]) -> WorkerLink | None:
+    """The least busy worker, or one that knows the pictures and is not much busier; None where none is ready."""
+    ready = [worker for worker in workers if worker.is_ready]
+    if not ready:
+        return None
+    least = min(ready, key=lambda worker: len(worker.running))
+    numbers = {picture.number for picture in pictures}
+    known = [each for each in ready if numbers <= each.pictures and len(each.running) <= len(least.running) + AFFINITY]
+    return min(known, key=lambda worker: len(worker.running), default=least)
 
 
 def _next(answers: "SimpleQueue[Answer | None]") -> "Answer | None":

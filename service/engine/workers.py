@@ -12,40 +12,25 @@ import multiprocessing
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from service.engine.device import Deliver, MakeRunner, Report, RunnerFacts, Submission, Vitals
-from service.engine.generation import Picture
-from service.engine.worker import (
-    Abandon,
-    Adopt,
-    Board,
-    Cancel,
-    Changed,
-    FromWorker,
-    Load,
-    Reported,
-    Stop,
-    Submit,
-    Unload,
-    Unloaded,
-    work,
-)
-from service.engine.worker_link import WorkerLink
-from service.errors import GenerationFailed, OperatorError
+from service.engine.worker import Abandon, Adopt, Board, Cancel, FromWorker, Load, Reported, Stop, Unload, work
+from service.engine.worker_link import Work, WorkerLink, least_busy
+from service.errors import GenerationFailed, ModelNotReady, OperatorError, PaliServeError
 
 logger = logging.getLogger(__name__)
 
-AFFINITY = 2
-"""A worker that has encoded a request's picture is preferred until it has so many requests more than the least busy one."""
+NONE_READY = "All processes that run the model have ended and are being replaced: try again in a few seconds."
 
 
 class Workers:
     """The ``Device`` over ``count`` processes, which share ``threads`` threads. ``begin`` is called first in each of them.
 
-    ``preload`` names modules that are imported once for all of them. A worker that dies fails its requests and is replaced; ``replaced``
-    is called then.
+    ``preload`` names modules that are imported once for all of them. A worker that dies is replaced, and ``replaced`` called; those of its
+    requests that had begun fail, because one of them may have killed it; the others are given to another worker, once.
     """
 
     def __init__(
@@ -74,6 +59,7 @@ class Workers:
         self._deliver: dict[str, Deliver] = {}
         self._stopping = False
         self._broken = False
+        self._hanging: set[int] = set()
         self._workers = [self._spawn(seat) for seat in range(count)]
         # They do not heed the signal by which multiprocessing ends those who are left, and would be waited for without end.
         atexit.register(self.kill)
@@ -104,10 +90,31 @@ class Workers:
             self._stopping = True
             return list(self._workers)
 
+    def is_ready(self) -> bool:
+        """See ``Device``."""
+        return any(worker.is_ready for worker in self._workers)
+
     def is_alive(self, patience: float) -> bool:
         """See ``Device``."""
-        now = self._clock()
-        return not self._broken and not any(began and now - began > patience for began in self._board.stepping)
+        return not self._broken and not self._hanging and not any(self._is_stuck(seat, patience) for seat in range(self.copies))
+
+    def rescue(self, patience: float) -> bool:
+        """See ``Device``. The process may also be stuck between two steps."""
+        for worker in list(self._workers):
+            unmoved = worker.unmoved(self._board.stepping[worker.seat], self._clock())
+            if worker.is_ready and (unmoved > patience or self._is_stuck(worker.seat, patience)):
+                logger.error("worker %d has not come on with its work for %g s: the process is killed", worker.seat, patience)
+                with self._lock:
+                    worker.hangs = True
+                    self._hanging.add(worker.seat)
+                    begun, untouched = worker.take_back()
+                worker.process.kill()
+                self._fail(begun + untouched, ModelNotReady, "The model did not come back from a step: try again in a few seconds.")
+        return True
+
+    def _is_stuck(self, seat: int, patience: float) -> bool:
+        began = self._board.stepping[seat]
+        return bool(began) and self._clock() - began > patience
 
     def vitals(self) -> Vitals:
         """See ``Device``."""
@@ -131,8 +138,10 @@ class Workers:
                     self._drop(instance)
                     raise facts
             self._loads[instance] = load
-            for worker in workers:
-                worker.is_ready = True
+            with self._lock:
+                for worker in workers:
+                    # One that has ended meanwhile is about to be replaced.
+                    worker.is_ready = not worker.is_gone
         return next(facts for facts in answers if isinstance(facts, RunnerFacts))
 
     def unload(self, instance: str) -> None:
@@ -174,30 +183,24 @@ class Workers:
 
     def submit(self, instance: str, submission: Submission) -> None:
         """See ``Device``."""
-        pictures = submission.generation.prompt.pictures
         with self._lock:
-            worker = self._choose(pictures)
-            if worker is None:
-                self._fail([(instance, submission.number)])
+            if self._give(instance, submission):
                 return
-            worker.running.add((instance, submission.number))
-            worker.outbox.put(Submit(instance, worker.as_sent(submission, self._numbers)))
+        self._fail([(instance, submission)], ModelNotReady, NONE_READY)
 
     def cancel(self, instance: str, number: int) -> None:
         """See ``Device``."""
-        for worker in self._workers:
-            if (instance, number) in worker.running:
-                worker.outbox.put(Cancel(instance, number))
+        with self._lock:
+            for worker in self._workers:
+                if (instance, number) in worker.running:
+                    worker.outbox.put(Cancel(instance, number))
 
-    def _choose(self, pictures: Sequence[Picture]) -> WorkerLink | None:
-        """The least busy worker, or one that knows the pictures and is not much busier."""
-        ready = [worker for worker in self._workers if worker.is_ready]
-        if not ready:
-            return None
-        least = min(ready, key=lambda worker: len(worker.running))
-        numbers = {picture.number for picture in pictures}
-        known = [each for each in ready if numbers <= each.pictures and len(each.running) <= len(least.running) + AFFINITY]
-        return min(known, key=lambda worker: len(worker.running), default=least)
+    def _give(self, instance: str, submission: Submission) -> bool:
+        """To a worker, with the lock held; False where none is ready."""
+        worker = least_busy(self._workers, submission.generation.prompt.pictures)
+        if worker is not None:
+            worker.give(instance, submission, self._numbers)
+        return worker is not None
 
     def _spawn(self, seat: int) -> WorkerLink:
         ours, theirs = self._context.Pipe()
@@ -217,28 +220,22 @@ class Workers:
                 break
             if isinstance(message, Reported):
                 with self._lock:
-                    worker.running.difference_update((message.instance, number) for number, _ in message.report.ended)
+                    worker.heard(message.instance, message.report)
                 self._deliver[message.instance](message.report)
-            elif isinstance(message, Unloaded):
-                worker.unloading.put(message)
-            elif isinstance(message, Changed):
-                worker.changing.put(message)
             else:
-                worker.loading.put(message)
+                worker.answered(message)
         self._lost(worker)
 
     def _lost(self, worker: WorkerLink) -> None:
-        """The process is gone: fail its requests, and put another in its place, unless it never came to work."""
+        """The process is gone, and its requests with it; put another in its place, unless it never came to work."""
         worker.outbox.put(None)
         if self._stopping:
             worker.give_up()
             return
         worker.process.join()
         logger.error("worker %d ended with exit code %s", worker.seat, worker.process.exitcode)
-        with self._lock:
-            was_ready, worker.is_ready = worker.is_ready, False
-            lost, worker.running = list(worker.running), set()
-        self._fail(lost)
+        was_ready = worker.is_ready or worker.hangs
+        self._give_again(worker)
         self._board.stepping[worker.seat] = 0.0
         self._broken = self._broken or not was_ready
         worker.give_up()
@@ -259,10 +256,18 @@ class Workers:
                 logger.error("worker %d cannot be replaced: %s", worker.seat, "; ".join(errors))
                 self._broken = True
                 return
-            # Not before: a request for what it does not have yet would find nothing, or no adapter.
-            successor.is_ready = True
+            with self._lock:
+                # Not before: a request for what it does not have yet would find nothing, or no adapter.
+                successor.is_ready = not successor.is_gone
+            self._hanging.discard(successor.seat)
 
-    def _fail(self, lost: list[tuple[str, int]]) -> None:
-        for instance, number in lost:
-            error = GenerationFailed("The process that worked on this request ended.")
-            self._deliver[instance](Report(ended=[(number, error)]))
+    def _give_again(self, worker: WorkerLink) -> None:
+        with self._lock:
+            begun, untouched = worker.take_back()
+            left = [(instance, each) for instance, each in untouched if not self._give(instance, replace(each, again=True))]
+        self._fail(begun, GenerationFailed, "The process that worked on this request ended.")
+        self._fail(left, ModelNotReady, NONE_READY)
+
+    def _fail(self, lost: list[Work], kind: type[PaliServeError], message: str) -> None:
+        for instance, submission in lost:
+            self._deliver[instance](Report(ended=[(submission.number, kind(message))]))

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from service.errors import ImageTooLarge, InvalidImage
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 CHANNELS = 3
 RED = (255, 0, 0)
+
+MAX_SIDE = 65_535
+"""Pixels; no JPEG has more. Squeezing a picture takes memory for each of its rows, as wide as the square, however narrow it is itself."""
 
 # Pillow parses a file's structure in Python, one read per piece. An honest file of 20 MB takes a few thousand reads; one made of empty
 # chunks takes millions, and minutes.
@@ -44,11 +48,53 @@ class ImageLimits:
     max_bytes: int = 20_000_000
     max_pixels: int = 64_000_000
 
+    def check_bytes(self, data: bytes) -> None:
+        """Errors: InvalidImage, ImageTooLarge."""
+        if not data:
+            raise InvalidImage(f"The image is empty: the bytes of a {_format_names()} file are needed.")
+        if len(data) > self.max_bytes:
+            raise ImageTooLarge(f"The image has {len(data)} bytes; at most {self.max_bytes} are read.")
+
+
+@dataclass(frozen=True, slots=True)
+class PixelFormat:
+    """What a checkpoint's image processor makes of a picture.
+
+    ``side`` is the resolution in pixels. The numbers that the model reads follow from the pixels by ``vision.Normalisation``.
+    """
+
+    side: int
+    resample: int = Image.Resampling.BICUBIC
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Squeeze an RGB picture into a square, uint8 [side, side, 3]. Its proportions are lost, as in PaliGemma's training."""
+        return np.array(image.resize((self.side, self.side), resample=self.resample))
+
+
+@dataclass(frozen=True, slots=True)
+class Squeezed:
+    """What ``PixelFormat`` made of a picture, and the picture's (width, height) as it is meant to be seen."""
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+
+
+class Images(Protocol):
+    """Reads pictures: here, or in processes of their own. On any thread; blocks. Errors: InvalidImage, ImageTooLarge."""
+
+    def size(self, data: bytes) -> tuple[int, int]:
+        """(width, height) as the picture is meant to be seen."""
+        ...
+
+    def squeezed(self, data: bytes, into: PixelFormat) -> Squeezed:
+        """Decode a picture for a model."""
+        ...
+
 
 class ImageReader:
     """Reads JPEG, PNG, WebP, GIF, BMP and TIFF, told apart by content. Of several frames the first is read.
 
-    Both methods raise ImageTooLarge, before any pixel is decoded, and InvalidImage.
+    All methods raise ImageTooLarge, before any pixel is decoded, and InvalidImage.
     """
 
     def __init__(self, limits: ImageLimits) -> None:
@@ -56,7 +102,7 @@ class ImageReader:
 
     def size(self, data: bytes) -> tuple[int, int]:
         """Read (width, height), as the picture is meant to be seen, from the header. A PNG with EXIF or XMP data is decoded for it."""
-        self._check_bytes(data)
+        self._limits.check_bytes(data)
         try:
             with self._open(data) as image:
                 if image.format != "PNG":
@@ -73,7 +119,7 @@ class ImageReader:
         The colours are those of transformers 5.23 (``convert_to_rgb``): transparency is laid on white; the levels of 16-bit grey, integer
         and float pictures are cut off at 255, not scaled. (transformers 5.17 dropped the transparency instead.)
         """
-        self._check_bytes(data)
+        self._limits.check_bytes(data)
         try:
             with self._open(data) as image:
                 image.load()
@@ -84,11 +130,13 @@ class ImageReader:
         except Exception as error:
             raise _refusal(error, data) from error
 
-    def _check_bytes(self, data: bytes) -> None:
-        if not data:
-            raise InvalidImage(f"The image is empty: the bytes of a {_format_names()} file are needed.")
-        if len(data) > self._limits.max_bytes:
-            raise ImageTooLarge(f"The image has {len(data)} bytes; at most {self._limits.max_bytes} are read.")
+    def squeezed(self, data: bytes, into: PixelFormat) -> Squeezed:
+        """See ``Images``."""
+        opened = self.open(data)
+        try:
+            return Squeezed(into.pixels(opened), opened.size)
+        except MemoryError as error:
+            raise _refusal(error, data) from error
 
     def _open(self, data: bytes) -> Image.Image:
         image = Image.open(_CountedReads(data), formats=FORMATS)
@@ -106,23 +154,10 @@ class ImageReader:
         self._check_pixels(int(image.tag_v2.get(_TIFF_TILE_WIDTH, 0)), int(image.tag_v2.get(_TIFF_TILE_LENGTH, 0)))
 
     def _check_pixels(self, width: int, height: int) -> None:
+        if max(width, height) > MAX_SIDE:
+            raise ImageTooLarge(f"The image has {width} x {height} pixels; at most {MAX_SIDE} on a side are read.")
         if width * height > self._limits.max_pixels:
             raise ImageTooLarge(f"The image has {width} x {height} pixels; at most {self._limits.max_pixels} in all are read.")
-
-
-@dataclass(frozen=True, slots=True)
-class PixelFormat:
-    """What a checkpoint's image processor makes of a picture.
-
-    ``side`` is the resolution in pixels. The numbers that the model reads follow from the pixels by ``vision.Normalisation``.
-    """
-
-    side: int
-    resample: int = Image.Resampling.BICUBIC
-
-    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Squeeze an RGB picture into a square, uint8 [side, side, 3]. Its proportions are lost, as in PaliGemma's training."""
-        return np.array(image.resize((self.side, self.side), resample=self.resample))
 
 
 def outlined(pixels: NDArray[np.uint8], box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
@@ -160,6 +195,8 @@ def _refusal(error: Exception, data: bytes) -> InvalidImage | ImageTooLarge:
         return error
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return ImageTooLarge("The image has far too many pixels to be decoded.")
+    if isinstance(error, MemoryError):
+        return InvalidImage("The image takes too much memory to be decoded: save it anew, in a simpler form.")
     if isinstance(error, UnidentifiedImageError):
         return InvalidImage(f"The {len(data)} bytes are not an image that can be read: a complete {_format_names()} file is needed.")
     return InvalidImage(f"The image is truncated or damaged: a complete {_format_names()} file is needed.")

@@ -28,6 +28,8 @@ WIDTH = 128
 MASK_SIDE = 64
 CODEBOOK = "_vq_vae._embedding"
 MASKS_PER_BATCH = 64
+BAND = 512
+"""Rows of a stretched mask that are read at once: read as a whole it would be held twice more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,9 @@ def _paint_one(mask: NDArray[np.float32], box: tuple[float, float, float, float]
     top, bottom = _whole_pixels(box[1], box[3], height)
     if left < right and top < bottom:
         stretched = Image.fromarray(mask).resize((right - left, bottom - top), Image.Resampling.BILINEAR)
-        painted[top:bottom, left:right] = np.asarray(stretched) > 0
+        for first in range(0, bottom - top, BAND):
+            end = min(first + BAND, bottom - top)
+            painted[top + first : top + end, left:right] = np.asarray(stretched.crop((0, first, right - left, end))) > 0
     return painted
 
 

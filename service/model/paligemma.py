@@ -14,7 +14,7 @@ from service.engine.device import RunnerFacts
 from service.engine.generation import Picture
 from service.engine.lexicon import Lexicon
 from service.engine.runner import Vocabulary
-from service.model.images import ImageReader, PixelFormat, outlined
+from service.model.images import Images, PixelFormat, outlined
 from service.model.lexicon import build_lexicon
 from service.model.loading import Checkpoint, CheckpointError, Weights, give_back_freed, load_model, quiet_progress
 from service.model.mask_decoder import MaskDecoder, load_mask_decoder, paint
@@ -60,7 +60,7 @@ def make_runner(weights: Weights, normalisation: Normalisation, options: RunnerO
 class PaliGemma:
     """A checkpoint's preprocessing and its mask decoder; ``make_runner`` loads its weights. Errors, at construction: CheckpointError."""
 
-    def __init__(self, checkpoint: Checkpoint, options: ServingOptions, images: ImageReader) -> None:
+    def __init__(self, checkpoint: Checkpoint, options: ServingOptions, images: Images) -> None:
         vision, settings = checkpoint.config.vision_config, checkpoint.processor.image_processor
         self.resolution = int(vision.image_size)
         self.image_tokens = (vision.image_size // vision.patch_size) ** 2
@@ -85,9 +85,8 @@ class PaliGemma:
 
         An outline is one red pixel wide in the resized picture, as WidgetCap was trained.
         """
-        opened = self._images.open(image)
-        pixels = self._format.pixels(opened)
-        return Picture(pixels if outline is None else outlined(pixels, outline), opened.size)
+        squeezed = self._images.squeezed(image, self._format)
+        return Picture(squeezed.pixels if outline is None else outlined(squeezed.pixels, outline), squeezed.size)
 
     def tokens(self, prefix: str, locations_allowed: bool) -> tuple[int, ...]:
         """See ``LoadedModel``."""

@@ -1,6 +1,6 @@
 """Prometheus metrics: one method for each event, and the exposition."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -14,9 +14,18 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STATES = ("cold", "loading", "warm", "failed")
 STAGES = ("queue", "preprocess", "vision", "prefill", "decode")
 OUTCOMES = ("hit", "miss")
-REFUSALS = ("queue_full", "too_late", "draining", "model_not_ready", "unauthenticated", "permission_denied", "rate_limited")
+ENDS = ("answered", "failed", "cancelled")
+REFUSALS = (
+    *("queue_full", "too_late", "draining", "model_not_ready", "memory_full"),
+    *("unauthenticated", "permission_denied", "rate_limited"),
+)
 """Why a request is refused at the door: no place in the queue, no hope to be done in time, the process stops, the model is not loaded, the
-caller has no key, may not do this, or asked for too much."""
+requests that are there hold all the memory that they may; the caller has no key, may not do this, or asked for too much."""
+REPLACEMENTS = ("crashed", "too_slow", "idle")
+"""When an image worker ended: over a picture, by us because a picture took too long, or between two pictures."""
+CUTS = ("too_many", "too_many_of_one", "malformed", "late", "unread")
+"""Why a connection is closed early: there are too many, of all or of one peer; what it sent is not HTTP, or came too slowly; its client
+does not read."""
 
 
 class Metrics:
@@ -33,6 +42,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         Info("paliserve_build", "Which program this is", registry=registry).info({"version": version, **build})
         self._of_requests(registry)
+        self._of_connections(registry)
         self._of_answers(registry)
         self._of_instances(registry)
         self._lag = Histogram(
@@ -46,6 +56,12 @@ class Metrics:
             "paliserve_worker_restarts", "Worker processes that ended and were replaced", ["device"], registry=registry
         )
 
+        self._image_restarts = Counter(
+            "paliserve_image_worker_restarts", "Image workers that ended and were replaced", ["reason"], registry=registry
+        )
+        for reason in REPLACEMENTS:
+            self._image_restarts.labels(reason)
+
     def _of_requests(self, registry: CollectorRegistry) -> None:
         self._requests = Counter("paliserve_requests", "Requests answered", ["task", "model", "code", "transport"], registry=registry)
         self._refused = Counter("paliserve_requests_refused", "Requests refused at the door", ["reason"], registry=registry)
@@ -55,6 +71,14 @@ class Metrics:
             "paliserve_request_duration_seconds", "Time from the request's head to its answer", ["task", "code", "transport"],
             buckets=SECONDS, registry=registry,
         )  # fmt: skip
+
+    def _of_connections(self, registry: CollectorRegistry) -> None:
+        self._connections = Gauge("paliserve_connections", "Connections of the HTTP port", registry=registry)
+        self._cut = Counter("paliserve_connections_cut", "Connections of the HTTP port closed early", ["reason"], registry=registry)
+        for reason in CUTS:
+            self._cut.labels(reason)
+        self._held = Gauge("paliserve_held_bytes", "Bytes of requests that are being received or worked on", registry=registry)
+        self._most_held = Gauge("paliserve_held_bytes_limit", "Bytes that all requests together may hold", registry=registry)
 
     def _of_answers(self, registry: CollectorRegistry) -> None:
         self._stage = Histogram(
@@ -81,6 +105,13 @@ class Metrics:
         self._slots = Gauge("paliserve_slots", "Requests that can run at once", ["model"], registry=registry)
         self._queue_limit = Gauge("paliserve_queue_limit", "Requests that may wait", ["model"], registry=registry)
         self._batch = Histogram("paliserve_batch_size", "Rows of a step", ["model", "phase"], buckets=ROWS, registry=registry)
+        self._accepted = Counter(
+            "paliserve_generations_accepted", "Requests that got a place in the queue: they have ended, wait or run", ["model"],
+            registry=registry,
+        )  # fmt: skip
+        self._ended = Counter(
+            "paliserve_generations_ended", "Accepted requests that ended, by how they did", ["model", "outcome"], registry=registry
+        )
         self._cache_asked = Counter(
             "paliserve_vision_cache_requests", "Pictures looked up in the vision cache", ["model", "outcome"], registry=registry
         )
@@ -117,6 +148,19 @@ class Metrics:
         """A request was refused for one of ``REFUSALS``."""
         self._refused.labels(reason).inc()
 
+    def connections_changed(self, count: int) -> None:
+        """So many connections of the HTTP port are served."""
+        self._connections.set(count)
+
+    def connection_cut(self, reason: str) -> None:
+        """A connection was closed early for one of ``CUTS``."""
+        self._cut.labels(reason).inc()
+
+    def holding(self, held: Callable[[], int], most: int) -> None:
+        """Ask ``held``, whenever Prometheus reads, how many bytes requests hold; ``most`` is what they may."""
+        self._held.set_function(held)
+        self._most_held.set(most)
+
     def stages_took(self, model: str, milliseconds: Mapping[str, float]) -> None:
         """How long each of ``STAGES`` took."""
         for stage, histogram in self._stages(model):
@@ -142,6 +186,9 @@ class Metrics:
         """An instance was loaded with so many slots, or given back: 0 then; ``queue`` requests may wait."""
         for outcome in OUTCOMES:
             self._cache_asked.labels(instance, outcome)
+        self._accepted.labels(instance)
+        for end in ENDS:
+            self._ended.labels(instance, end)
         self._slots.labels(instance).set(slots)
         self._queue_limit.labels(instance).set(queue)
         self._holds[instance] = slots
@@ -168,6 +215,14 @@ class Metrics:
         for each in STATES:
             self._state.labels(instance, each).set(each == state)
 
+    def generation_accepted(self, instance: str) -> None:
+        """See ``EngineObserver``."""
+        self._accepted.labels(instance).inc()
+
+    def generation_ended(self, instance: str, end: str) -> None:
+        """See ``EngineObserver``."""
+        self._ended.labels(instance, end).inc()
+
     def batch_ran(self, instance: str, phase: str, size: int) -> None:
         """See ``EngineObserver``."""
         self._batch.labels(instance, phase).observe(size)
@@ -191,6 +246,10 @@ class Metrics:
     def worker_restarted(self, device: str) -> None:
         """A worker process ended and was replaced. On any thread."""
         self._restarts.labels(device).inc()
+
+    def image_worker_restarted(self, reason: str) -> None:
+        """An image worker ended and was replaced, for one of ``REPLACEMENTS``. On any thread."""
+        self._image_restarts.labels(reason).inc()
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """What ``/metrics`` answers to the header ``accept``: body and content type. Only OpenMetrics has exemplars."""

@@ -34,7 +34,7 @@ def _run_lengths(mask: Mask) -> RleMask:
 
 def _png(mask: Mask) -> PngMask:
     file = io.BytesIO()
-    Image.fromarray(mask.astype(np.uint8) * 255).convert("1", dither=Image.Dither.NONE).save(file, format="PNG")
+    Image.fromarray(mask).save(file, format="PNG")
     return PngMask(file.getvalue())
 
 

@@ -67,7 +67,8 @@ EncodedMask: TypeAlias = RleMask | PngMask | PolygonMask
 class Segment:
     """A detection with the mask of the object, over the whole image.
 
-    ``mask`` is None where the model wrote a box without the 16 mask codes, or the instance has no mask decoder.
+    ``mask`` is None where the model wrote a box without the 16 mask codes, the instance has no mask decoder, or the masks before it took
+    all that those of one answer may take together.
     """
 
     label: str

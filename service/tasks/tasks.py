@@ -48,20 +48,23 @@ T = TypeVar("T")
 class Tasks:
     """Every transport calls these methods and nothing else.
 
-    ``image_size`` reads (width, height) from a picture's header, within limits. ``workers`` runs what would block the event loop.
-    ``default_timeout`` is in seconds. ``pictures_apart``: no caller's request finds a picture that only others have sent.
+    ``image_size`` reads (width, height) from a picture's header, within limits. ``readers`` runs what reads pictures, ``workers`` what else
+    would block the event loop: a picture that takes long holds up other pictures only. ``default_timeout`` is in seconds.
+    ``pictures_apart``: no caller's request finds a picture that only others have sent.
     """
 
     def __init__(
         self,
         router: Router,
         image_size: Callable[[bytes], tuple[int, int]],
+        readers: Executor,
         workers: Executor,
         default_timeout: float,
         pictures_apart: bool = False,
     ) -> None:
         self._router = router
         self._image_size = image_size
+        self._readers = readers
         self._workers = workers
         self._default_timeout = default_timeout
         self._pictures_apart = pictures_apart
@@ -115,7 +118,7 @@ class Tasks:
         options = ask.options
         size = ImageSize(0, 0)
         if ask.task.region or options.resolution == "auto":
-            size = ImageSize(*await self._in_worker(partial(self._image_size, ask.image)))
+            size = ImageSize(*await _run_on(self._readers, partial(self._image_size, ask.image)))
         async with self._router.lease(options.model, options.resolution, min(size.width, size.height)) as instance:
             prefix = ask.prefix(size, PromptStyle(instance.prompt_style))
             check_pictures(ask, instance)
@@ -153,14 +156,14 @@ class Tasks:
         pictures = []
         for image in (ask.image, *ask.options.further):
             make = partial(_made, instance.model, image, outline, adapter.place if adapter.view else 0)
-            read = partial(self._in_worker, make)
+            read = partial(_run_on, self._readers, make)
             pictures.append(await held.enter_async_context(instance.pictures.hold(image, read, variant)))
         return tuple(pictures)
 
     async def _encoded(self, instance: Instance, prefix: str, ask: Ask) -> tuple[tuple[int, ...], Grammar | None]:
         encode = partial(_encode, instance, prefix, ask)
         # A short prefix is encoded in less time than a thread takes to wake up.
-        return encode() if len(prefix) <= SHORT_PREFIX else await self._in_worker(encode)
+        return encode() if len(prefix) <= SHORT_PREFIX else await _run_on(self._workers, encode)
 
     async def _generate(
         self, place: Place, generation: Generation, locator: Locator, announcer: Announcer | None
@@ -170,10 +173,12 @@ class Tasks:
         generated = await place.run(generation)
         if locator.reading is Reading.TEXT:
             return generated, []
-        return generated, await self._in_worker(partial(locator.read, generated))
+        return generated, await _run_on(self._workers, partial(locator.read, generated))
 
-    async def _in_worker(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+
+async def _run_on(threads: Executor, work: Callable[[], T]) -> T:
+    """What was not begun when its caller leaves, is not begun any more."""
+    return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
 def _encode(instance: Instance, prefix: str, ask: Ask) -> tuple[tuple[int, ...], Grammar | None]:

@@ -14,6 +14,9 @@ from service.tasks.tasks import Tasks
 
 MOST_PROBLEMS = 20
 LONGEST_FIELD = 100
+LONGEST_NAME = 256
+MOST_NUMBER = 1e300
+"""Of a number that is not otherwise bounded: far from what becomes infinite."""
 
 
 def one_of(kind: type[StrEnum]) -> BeforeValidator:
@@ -33,7 +36,7 @@ def whole(value: object) -> object:
 
 
 WHOLE = BeforeValidator(whole)
-Name = Annotated[str, Field(min_length=1, max_length=256)]
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
 Text = Annotated[str, Field(min_length=1, max_length=8192)]
 Language = Annotated[str, Field(min_length=1, max_length=16, json_schema_extra={"enum": sorted(LANGUAGES)})]
 

@@ -55,7 +55,7 @@ MaskBody = RleBody | PngBody | PolygonBody
 
 
 class SegmentBody(DetectionBody):
-    """`mask` is null where the model wrote a box without mask codes."""
+    """`mask` is null where the model wrote a box without mask codes, or the masks before it have 256 million pixels, or 250,000 points."""
 
     mask: MaskBody | None
 

@@ -26,8 +26,8 @@ METHODS = [{"name": [{"service": "paligemma.v1.PaliGemmaService"}], "retryPolicy
 
 ROUND_ROBIN = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}, "methodConfig": METHODS}
 KEEPALIVE = [("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 2_000), ("grpc.http2.ping_timeout_ms", 2_000)]
-"""The server lets a client ask every ten seconds. Without the last one, who is frozen was not found out in 25 seconds: pings that gRPC sends
-with its requests have a minute's time, and while one is on its way no other counts."""
+"""The server lets a client ask every ten seconds. Without the last one, who is frozen was not found out in 25 seconds: a ping that gRPC
+sends beside its requests has a minute, and while it is on its way no other counts."""
 
 SURGE = 40
 """Requests that come at once, just before a replica is killed or frozen: so some are on it for certain."""

@@ -11,13 +11,20 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import service.demo
+
+AT_REST = 60
+"""Seconds within which a server that nobody asks has ended all that it accepted."""
 
 START_UP = 120
 """Seconds within which a server must be serving, on a slow machine."""
@@ -36,20 +43,37 @@ def free_port() -> int:
 
 
 class Server:
-    """``paliserve serve`` on free ports. ``log`` holds every line it wrote so far; ``tls`` is how its client speaks, where it does."""
+    """``paliserve serve`` on free ports. ``log`` holds every line it wrote so far; ``tls`` is how its client speaks, where it does.
 
-    def __init__(self, *flags: str, environ: dict[str, str] | None = None, tls: ssl.SSLContext | bool = True) -> None:
+    ``books_balance``: whether that is looked at.
+    """
+
+    living: ClassVar[list["Server"]] = []
+    books_balance = True
+
+    def __init__(
+        self,
+        *flags: str,
+        environ: dict[str, str] | None = None,
+        tls: ssl.SSLContext | bool = True,
+        program: str = "service.main",
+    ) -> None:
         self.grpc_port = free_port()
-        command = [sys.executable, "-m", "service.main", "serve", "--port", "0", "--grpc-port", str(self.grpc_port), *flags]
+        command = [sys.executable, "-m", program, "serve", "--port", "0", "--grpc-port", str(self.grpc_port), *flags]
         self.log: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | (environ or {})
         )
         threading.Thread(target=self._read, daemon=True).start()
-        self.url = self.wait_for(r"serving .*? on (https?://[^\s,\"]+)").group(1)
+        try:
+            self.url = self.wait_for(r"serving .*? on (https?://[^\s,\"]+)").group(1)
+        except BaseException:
+            self.process.kill()
+            raise
         self.port = int(self.url.rpartition(":")[2])
         self.client = httpx.Client(base_url=self.url, timeout=60, verify=tls)
+        self.living.append(self)
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """The first new line of the log that holds the pattern."""
@@ -66,8 +90,41 @@ class Server:
         self.process.send_signal(number)
         return self.process.wait(timeout=60)
 
+    def series(self, name: str, **labels: str) -> float:
+        """The sum of all series of that name with these labels."""
+        return summed(self.metrics(), name, **labels)
+
+    def metrics(self) -> str:
+        """What Prometheus would read."""
+        return self.client.get("/metrics").text
+
+    def check_books(self) -> None:
+        """Once nobody waits or runs, all who were accepted have ended, and nothing is held."""
+        if not self.books_balance or self.process.poll() is not None or not self._lets_read():
+            return
+        until(lambda: not summed(self.metrics(), *AT_WORK), "somebody still waits or runs, and nobody asks")
+        text = self.metrics()
+        accepted, ended = summed(text, "paliserve_generations_accepted_total"), summed(text, "paliserve_generations_ended_total")
+        assert accepted == ended + summed(text, *AT_WORK) > 0, f"{accepted:.0f} were accepted, and {ended:.0f} have ended"
+        assert not summed(text, "paliserve_waiting_tokens", "paliserve_pool_slots_used_ratio")
+
+    def _lets_read(self) -> bool:
+        """Some let only their operator read, or callers with a certificate, and some are about to end."""
+        try:
+            return self.client.get("/metrics").status_code == HTTPStatus.OK
+        except httpx.TransportError:
+            return False
+
     def close(self) -> None:
         """Make sure that it is gone."""
+        try:
+            if self in self.living:
+                self.living.remove(self)
+                self.check_books()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
         self.client.close()
         if self.process.poll() is None:
             self.process.kill()
@@ -82,6 +139,32 @@ class Server:
             self.log.append(line.rstrip("\n"))
             self._lines.put(line)
         self._lines.put(None)
+
+
+AT_WORK = ("paliserve_requests_waiting", "paliserve_requests_running")
+
+
+def summed(exposition: str, *names: str, **labels: str) -> float:
+    """The sum of all series of those names with these labels."""
+    families = text_string_to_metric_families(exposition)
+    samples = [sample for family in families for sample in family.samples if sample.name in names]
+    return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+
+def until(holds: Callable[[], object], otherwise: str) -> None:
+    """Wait for what another process does."""
+    deadline = time.monotonic() + AT_REST
+    while not holds():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_accepted_is_lost() -> Iterator[None]:
+    """Threats 47 and 48: accepted = answered + failed + cancelled, in every server that lives, when each test ends."""
+    yield
+    for each in list(Server.living):
+        each.check_books()
 
 
 @pytest.fixture(scope="session")

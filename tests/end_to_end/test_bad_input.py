@@ -138,7 +138,7 @@ def test_adapter_that_is_not_there(server: Server, sample: bytes) -> None:
 
 
 @pytest.mark.parametrize("budget", [0, -1, 10**9])
-def test_token_budget_out_of_range(server: Server, sample: bytes, budget: int) -> None:
+def test_threat_34_token_budget_out_of_range(server: Server, sample: bytes, budget: int) -> None:
     check(server.client.post("/v1/caption", json={"image": encoded(sample), "max_tokens": budget}), 422, "invalid_request", "max_tokens")
 
 

@@ -46,11 +46,12 @@ def test_ask_as_json() -> None:
 
 
 def test_plan_shows_what_instances_will_take() -> None:
-    head, one, finer, finest, device = paliserve("plan").stdout.splitlines()
+    head, one, finer, finest, device, pictures = paliserve("plan").stdout.splitlines()
     assert head.split() == "INSTANCE DEVICE DTYPE SLOTS WEIGHTS KV SLOTS ACTIVATIONS GRAPHS CACHE UP TO TOTAL MORE SLOTS FIT".split()
     assert [each.split()[:3] for each in (one, finer, finest)] == [[f"shapes-{side}", "cpu", "float32"] for side in (224, 448, 896)]
     assert device.startswith("all of cpu")
     assert device.endswith("GB free")
+    assert re.fullmatch(r"pictures +cpu +\d processes +up to \d+\.\d\d GB", pictures.rstrip())
 
 
 def test_models_lists_what_is_configured() -> None:

@@ -11,7 +11,7 @@ from tests.end_to_end.conftest import Server
 from tests.end_to_end.test_grpc import Client
 from tests.grpc_fuzz import Fuzzer, Maker, methods, one_model
 
-CASES, WARM = 600, 200
+CASES, WARM = 400, 150
 GROWTH = 40_000_000
 """Bytes that allocators and caches may still take behind the first cases."""
 

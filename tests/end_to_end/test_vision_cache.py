@@ -40,6 +40,31 @@ def test_a_cached_picture_is_answered_as_a_new_one(tmp_path: Path) -> None:
         plain.close()
 
 
+LIMIT = 2_000_000
+"""Bytes: a few pictures."""
+
+
+def test_threat_46_many_pictures_fill_the_cache_and_no_more(tmp_path: Path) -> None:
+    config = tmp_path / "paliserve.toml"
+    source = DEMO / "checkpoints" / "shapes-224"
+    config.write_text(f'workers = 0\n[[instances]]\nname = "small"\nsource = "{source}"\nvision_cache_bytes = {LIMIT}\n')
+    running = Server("--config", str(config))
+    try:
+        held, resident = [], []
+        for number in range(100):
+            # Behind the file's end stands what makes it another picture.
+            image = SAMPLE + number.to_bytes(4, "big")
+            assert running.client.post("/v1/read", files={"image": image}).json()["text_read"] == "GIFT"
+            held.append(running.series("paliserve_vision_cache_bytes"))
+            resident.append(running.series("process_resident_memory_bytes"))
+        assert 0 < max(held) <= LIMIT
+        assert held[-1] == held[10] == max(held)
+        assert resident[-1] - resident[20] < 10 * LIMIT
+        assert running.series("paliserve_vision_cache_requests_total", outcome="miss") == len(held)
+    finally:
+        running.close()
+
+
 def test_strict_detections_have_names_that_were_asked_for(server: Server) -> None:
     asked = ["purple star", "elephant", "red cross"]
     for seed in range(5):

@@ -9,47 +9,13 @@ from unittest import mock
 import pytest
 
 from service.engine.device_loop import DeviceLoop
-from service.engine.engine import Engine, EngineLimits, TokenListener
+from service.engine.engine import Engine, EngineLimits
 from service.engine.generation import Generated, Generation
 from service.engine.pace import Pace
 from service.engine.runner import Sampled
 from service.errors import DeadlineExceeded, GenerationFailed, Overloaded
+from tests.engine.bench import FOREVER, Bench, run
 from tests.fakes import CountingRunner, SilentObserver, expected_tokens, generation
-
-FOREVER = float("inf")
-
-
-class Bench:
-    """An engine over the counting runner, on a real device thread."""
-
-    def __init__(self, slots: int = 4, queue: int = 100) -> None:
-        self.runner = CountingRunner(slots)
-        self.observer = SilentObserver()
-        self.device = DeviceLoop()
-        self.engine = Engine("fake", self.device, EngineLimits(queue), self.observer)
-        self.engine.load(lambda threads: self.runner)
-
-    async def ask(self, wanted: Generation) -> tuple[int, ...]:
-        with self.engine.reserve(FOREVER) as place:
-            return (await place.run(wanted)).tokens
-
-    async def listen(self, wanted: Generation, listener: TokenListener) -> Generated:
-        with self.engine.reserve(FOREVER) as place:
-            return await place.run(wanted, listener)
-
-
-def run(work: Callable[[Bench], Awaitable[None]], slots: int = 4, queue: int = 100) -> Bench:
-    bench = Bench(slots, queue)
-    bench.device.start()
-
-    async def main() -> None:
-        async with asyncio.timeout(30):
-            await work(bench)
-
-    asyncio.run(main())
-    bench.runner.gate.set()
-    bench.device.stop()
-    return bench
 
 
 def test_everyone_gets_their_own_answer() -> None:
@@ -86,6 +52,9 @@ def test_threat_49_who_floods_the_queue_neither_shuts_out_nor_holds_up_another_c
         bench.runner.gate.clear()
         flood = [asyncio.create_task(ask("flood")) for _ in range(20)]
         await asyncio.to_thread(bench.runner.entered.wait)
+        # One runs, and has left its place.
+        flood.append(asyncio.create_task(ask("flood")))
+        await asyncio.sleep(0)
         with pytest.raises(Overloaded):
             await ask("flood")
         other = asyncio.create_task(ask("other"))

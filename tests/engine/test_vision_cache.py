@@ -182,7 +182,7 @@ def test_threat_43_pictures_of_equal_pixels_are_not_taken_for_one_another() -> N
 
 
 @given(st.lists(st.binary(min_size=1, max_size=3), min_size=1, max_size=60), st.integers(1, 4))
-def test_whoever_asks_gets_the_picture_of_their_own_bytes(images: list[bytes], most: int) -> None:
+def test_threat_43_whoever_asks_gets_the_picture_of_their_own_bytes(images: list[bytes], most: int) -> None:
     async def work(bench: Bench) -> None:
         for image in images:
             assert (await bench.ask(image)).pixels == image

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,8 +19,9 @@ from service.engine.engine import Engine, EngineLimits
 from service.engine.generation import Generation, Picture, Prompt
 from service.engine.runner import ModelRunner, Sampled
 from service.engine.worker import Board
+from service.engine.worker_link import least_busy
 from service.engine.workers import Workers
-from service.errors import GenerationFailed, OperatorError
+from service.errors import GenerationFailed, ModelNotReady, OperatorError
 from tests.fakes import CountingRunner, SilentObserver, expected_tokens, generation
 
 FATAL, ENDLESS, ADAPTERS = 666, 777, 888
@@ -117,7 +119,7 @@ def test_everyone_gets_their_own_answer(workers: Workers) -> None:
     assert sum(size for phase, size in observer.batches if phase == "prefill") == 60
 
 
-def test_a_picture_is_sent_and_encoded_once_and_forgotten_with_its_last_holder(workers: Workers) -> None:
+def test_threat_46_a_picture_is_sent_and_encoded_once_and_forgotten_with_its_last_holder(workers: Workers) -> None:
     async def work(engine: Engine) -> None:
         picture = Picture("pixels", (64, 48))
         for index in range(8):
@@ -140,12 +142,13 @@ def test_a_worker_that_knows_the_picture_is_preferred_only_while_it_is_not_much_
     first, second = workers._workers
     picture = Picture("pixels", (64, 48), number=5)
     second.pictures.add(5)
-    assert workers._choose([picture]) is second
-    assert workers._choose([Picture("others", (64, 48))]) is first
-    second.running |= {("fake", number) for number in (1, 2)}
-    assert workers._choose([picture]) is second
-    second.running.add(("fake", 3))
-    assert workers._choose([picture]) is first
+    assert least_busy(workers._workers, [picture]) is second
+    assert least_busy(workers._workers, [Picture("others", (64, 48))]) is first
+    one = Submission(1, generation(answer=1), arrived=0.0)
+    second.running |= {("fake", number): one for number in (1, 2)}
+    assert least_busy(workers._workers, [picture]) is second
+    second.running["fake", 3] = one
+    assert least_busy(workers._workers, [picture]) is first
     second.running.clear()
 
 
@@ -215,7 +218,7 @@ def test_a_successor_without_the_adapters_of_the_others_is_not_asked(workers: Wo
     run(workers, work)
 
 
-def test_a_dying_worker_fails_its_own_requests_and_is_replaced(workers: Workers) -> None:
+def test_threat_47_a_dying_worker_fails_its_own_requests_and_is_replaced(workers: Workers) -> None:
     async def work(engine: Engine) -> None:
         doomed = workers._workers[0].process.pid
         with pytest.raises(GenerationFailed, match="ended"):
@@ -241,7 +244,91 @@ def test_threat_47_a_step_that_never_ends_is_seen(workers: Workers) -> None:
     run(workers, work)
 
 
-def test_cancelling_frees_the_slot(workers: Workers) -> None:
+def test_threat_47_who_waits_for_a_step_that_never_ends_is_told_and_the_worker_replaced(workers: Workers) -> None:
+    async def work(engine: Engine) -> None:
+        doomed, other = workers._workers
+        stuck = [asyncio.create_task(ask(engine, generation(answer=3, last=ENDLESS)))]
+        await until(lambda: bool(workers._board.stepping[0]))
+        other.is_ready = False
+        stuck += [asyncio.create_task(ask(engine, generation(answer=3))) for _ in range(3)]
+        await until(lambda: len(doomed.running) == 4)
+        other.is_ready = True
+        assert workers.rescue(patience=60)
+        assert workers.is_alive(patience=60)
+        assert workers.rescue(patience=0)
+        assert not workers.is_alive(patience=60)
+        failed = await asyncio.gather(*stuck, return_exceptions=True)
+        assert [type(each) for each in failed] == [ModelNotReady] * 4
+        assert await ask(engine, generation(answer=2)) == (101, 102)
+        await until(lambda: workers.is_alive(patience=60))
+        assert workers._workers[0] is not doomed
+        answers = await asyncio.gather(*(ask(engine, generation(answer=3)) for _ in range(8)))
+        assert answers == [(101, 102, 103)] * 8
+
+    observer = run(workers, work)
+    assert observer.queue == ("fake", 0, 0)
+    assert observer.ended == {"failed": 4, "answered": 9}
+
+
+def test_threat_47_a_worker_that_stands_still_between_two_steps_is_seen(workers: Workers) -> None:
+    now = 1000.0
+    run(workers, lambda engine: asyncio.sleep(0))
+    first = workers._workers[0]
+    assert first.unmoved(0.0, now) == 0
+    assert first.unmoved(0.0, now + 50) == 0, "it has nothing to do"
+    first.running["fake", 1] = Submission(1, generation(answer=1), arrived=0.0)
+    assert first.unmoved(0.0, now + 60) == 10
+    assert first.unmoved(7.0, now + 70) == 0, "it has begun a step"
+    assert first.unmoved(7.0, now + 90) == 20
+    first.running.clear()
+
+
+def test_threat_47_a_killed_worker_costs_those_it_had_begun_and_the_others_are_given_away(workers: Workers) -> None:
+    async def work(engine: Engine) -> None:
+        killed, other = workers._workers
+        other.is_ready = False
+        os.kill(killed.process.pid or 0, signal.SIGSTOP)
+        wanted = [generation(answer=index, last=1000 * index + 50) for index in range(6)]
+        asking = [asyncio.create_task(ask(engine, each)) for each in wanted]
+        await until(lambda: len(killed.running) == 6)
+        # As if the first two had begun.
+        killed.begun.update(list(killed.running)[:2])
+        other.is_ready = True
+        killed.process.kill()
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        assert [type(each) for each in answers[:2]] == [GenerationFailed] * 2
+        assert answers[2:] == [expected_tokens(each) for each in wanted[2:]]
+
+    observer = run(workers, work)
+    assert observer.ended == {"failed": 2, "answered": 4}
+
+
+def test_threat_47_a_request_is_given_away_once(workers: Workers) -> None:
+    run(workers, lambda engine: asyncio.sleep(0))
+    first = workers._workers[0]
+    one, again = (Submission(number, generation(answer=1), arrived=0.0, again=number == 2) for number in (1, 2))
+    first.running.update({("fake", 1): one, ("fake", 2): again})
+    assert first.take_back() == ([("fake", again)], [("fake", one)])
+    assert not first.running
+
+
+def test_threat_47_while_no_worker_is_ready_requests_are_refused_at_once(workers: Workers) -> None:
+    async def work(engine: Engine) -> None:
+        with engine.reserve(FOREVER) as place:
+            for worker in workers._workers:
+                worker.is_ready = False
+            with pytest.raises(ModelNotReady):
+                await place.run(generation(answer=1))
+        with pytest.raises(ModelNotReady), engine.reserve(FOREVER):
+            pass
+        for worker in workers._workers:
+            worker.is_ready = True
+        assert await ask(engine, generation(answer=2)) == (101, 102)
+
+    assert run(workers, work).queue == ("fake", 0, 0)
+
+
+def test_threat_50_cancelling_frees_the_slot(workers: Workers) -> None:
     async def work(engine: Engine) -> None:
         asks = [asyncio.create_task(ask(engine, generation(answer=10**9, max_tokens=10**9))) for _ in range(8)]
         await until(lambda: engine.running == len(asks))

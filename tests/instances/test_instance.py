@@ -12,11 +12,13 @@ from tests.instances.instance_fake import instance
 
 
 @pytest.mark.parametrize(("queue", "prefill_tokens", "rows"), [(100, 1000, 6), (100, 18, 3), (100, 1, 3), (1, 1000, 1)])
-def test_warm_up_runs_steps_of_every_number_of_rows(queue: int, prefill_tokens: int, rows: int) -> None:
+def test_threat_51_warm_up_runs_steps_of_every_number_of_rows(queue: int, prefill_tokens: int, rows: int) -> None:
     model, observer, device = FakeModel(slots=6), SilentObserver(), DeviceLoop()
     model.runner = runner = CountingRunner(6)
     runner.end_tokens = frozenset()  # it never ends by itself
-    made = replace(instance("one", 224), model=model, engine=Engine("one", device, EngineLimits(queue, prefill_tokens), observer))
+    made = replace(
+        instance("one", 224), model=model, engine=Engine("one", device, EngineLimits(queue, prefill_tokens=prefill_tokens), observer)
+    )
     made.engine.load(lambda threads: runner)
     # All are there before the first step.
     runner.gate.clear()

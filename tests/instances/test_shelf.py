@@ -53,7 +53,7 @@ def test_an_unknown_name_is_told_what_is_there() -> None:
     run(work)
 
 
-def test_bounds_and_names_are_kept() -> None:
+def test_threat_46_bounds_and_names_are_kept() -> None:
     async def work() -> None:
         made = shelf(1)
         await made.load("one", "text")

@@ -136,6 +136,24 @@ def test_what_hinders_it_is_said(hub: Hub, tmp_path: Path) -> None:
     assert paliserve(hub, tmp_path, "download", NAME, HF_TOKEN="hf_secret").returncode == 0
 
 
+def test_a_full_disk_is_said_and_what_is_there_then_is_used(hub: Hub, tmp_path: Path) -> None:
+    """As far as a process can fill one alone: a file that cannot grow any further."""
+    small = 1_000_000
+    command, environ = asked(hub, tmp_path, "download", NAME)
+    done = subprocess.run(["prlimit", f"--fsize={small}", *command], capture_output=True, text=True, timeout=200, check=False, env=environ)
+    assert "cannot be fetched" in told(done)
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("snapshots/*/model.safetensors"))
+    done = paliserve(hub, tmp_path, "download", NAME)
+    assert done.returncode == 0, done.stderr
+    assert "2 checksums right" in done.stdout
+
+
+def test_a_hub_that_is_down_is_said(hub: Hub, tmp_path: Path) -> None:
+    hub.close()
+    assert "the hub cannot be asked" in told(paliserve(hub, tmp_path, "download", NAME))
+
+
 def test_offline_asks_nobody(hub: Hub, tmp_path: Path) -> None:
     assert "not in the cache" in told(paliserve(hub, tmp_path, "download", NAME, HF_HUB_OFFLINE="1"))
     assert hub.asked == []

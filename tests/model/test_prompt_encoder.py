@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from service.errors import InvalidRequest, PromptTooLong
 from service.model.prompt_encoder import MAX_PROMPT_CHARACTERS, PromptEncoder
+from tests.grammar_walks import speech
 
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<image>"]
 CONTROL = ["<start_of_turn>", "<end_of_turn>", "<mask>", "<2mass>", "[@BOS@]", "<unused0>", "<unused98>"]
@@ -171,6 +172,21 @@ def test_threat_41_characters_are_counted_before_tokens(fast: PreTrainedTokenize
         with pytest.raises(PromptTooLong, match=f"{len(text)} characters; at most {MAX_PROMPT_CHARACTERS}"):
             generous.encode(text, locations_allowed=False)
     assert time.perf_counter() - started < 1
+
+
+HOSTILE = ["x", " ", "<", "<a", "[@", "<loc", "<loc0001", "e\u0301", "\U0001f469\u200d", "\n", "a ", "</", "\ufdfa"]
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+@pytest.mark.parametrize("kind", ["embedded", "gemma"])
+def test_threat_38_and_41_the_longest_prompt_of_any_kind_is_soon_tokens_or_refused(unit: str, kind: str) -> None:
+    generous = PromptEncoder(speech(kind).tokenizer, max_prompt_tokens=100_000)
+    started = time.perf_counter()
+    for text in ((unit * MAX_PROMPT_CHARACTERS)[:MAX_PROMPT_CHARACTERS], unit * 1_000_000):
+        with suppress(InvalidRequest, PromptTooLong):
+            generous.encode(text, locations_allowed=True)
+    # It takes milliseconds where it is linear, and minutes where it is not.
+    assert time.perf_counter() - started < 5
 
 
 def test_tokens_are_counted_with_bos_and_newline(fast: PreTrainedTokenizerFast) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.observability.metrics import REFUSALS, STAGES, STATES, Metrics
+from service.observability.metrics import REFUSALS, REPLACEMENTS, STAGES, STATES, Metrics
 from service.observability.scraped import AdapterReading, DeviceReading, Scraped
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -73,6 +73,13 @@ def test_each_event() -> None:
     assert value(found, "vision_cache_requests_total", model="mix-448", outcome="hit") == 1
     assert value(found, "vision_cache_bytes", model="mix-448") == 500
     assert found["process_resident_memory_bytes", ()] > 1_000_000
+
+
+def test_image_workers_are_counted_from_the_start() -> None:
+    metrics = Metrics("1")
+    metrics.image_worker_restarted("crashed")
+    found = samples(metrics)
+    assert [value(found, "image_worker_restarts_total", reason=reason) for reason in REPLACEMENTS] == [1, 0, 0]
 
 
 def test_two_of_them_share_nothing() -> None:

@@ -48,7 +48,7 @@ class Stage:
         self.engine.load(lambda threads: self.model.runner)
         self.workers = ThreadPoolExecutor(2)
         instance = OneInstance("fake", self.model, self.engine, VisionCache("fake", 0, 1, self.observer), LEXICON, shelf())
-        self.tasks = Tasks(instance, lambda image: (64, 48), self.workers, 30)
+        self.tasks = Tasks(instance, lambda image: (64, 48), self.workers, self.workers, 30)
 
     def detect(self, max_tokens: int | None = None) -> AsyncGenerator[Event, None]:
         return stream(lambda listener: self.tasks.detect(PICTURE, Options(listener=listener, max_tokens=max_tokens), ["cat"]))

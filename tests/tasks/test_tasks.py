@@ -1,6 +1,7 @@
 """The tasks over a fake model: what they ask, what they read, and how they end."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -126,7 +127,7 @@ def run(
     device.start()
     try:
         with ThreadPoolExecutor(2) as workers:
-            tasks = Tasks(instance, lambda image: (64, 48), workers, timeout, pictures_apart)
+            tasks = Tasks(instance, lambda image: (64, 48), workers, workers, timeout, pictures_apart)
 
             async def main() -> TaskResult:
                 return await work(tasks)
@@ -210,6 +211,30 @@ def test_only_preparing_a_text_task_needs_a_worker(script: Sequence[int]) -> Non
         assert submit.call_count == 1
         run(lambda tasks: tasks.detect(PICTURE, Options(), ["cat"]), script)
         assert submit.call_count == 1 + 2
+
+
+def test_threat_05_a_picture_whose_caller_left_before_its_turn_is_not_read() -> None:
+    async def work(tasks: Tasks) -> TaskResult:
+        going_on = threading.Event()
+        readers = tasks._readers
+        assert isinstance(readers, ThreadPoolExecutor)
+        busy = [readers.submit(going_on.wait, 30) for _ in range(2)]
+        try:
+            asking = asyncio.create_task(tasks.caption(b"of one who leaves", Options()))
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert readers._work_queue.qsize() == 1
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+        finally:
+            going_on.set()
+        assert all(each.result() for each in busy)
+        return await tasks.caption(PICTURE, Options())
+
+    with mock.patch.object(FakeModel, "picture", autospec=True, side_effect=FakeModel.picture) as picture:
+        run(work)
+    assert [call.args[1] for call in picture.call_args_list] == [PICTURE]
 
 
 def test_an_empty_answer_is_as_sure_as_its_end() -> None:

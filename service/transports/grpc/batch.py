@@ -6,12 +6,13 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-from service.errors import PaliServeError
+from service.errors import Overloaded, PaliServeError
 from service.observability.logs import request_id
-from service.transports.grpc.calls import Context, text_metadata
+from service.transports.grpc.calls import Context, current_hold, text_metadata
 from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.grpc.messages import WRITE, problem
 from service.transports.grpc.questions import read, refused
+from service.transports.grpc.receiving import unless_idle
 from service.transports.grpc.statuses import failure_of
 from service.transports.offers import OFFERS
 from service.transports.ports import Service
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 64
 """Requests of one stream that are not answered yet, or whose answers the client has not taken."""
+
+LONGEST_IDLE = 300.0
+"""Seconds that a stream may last on which nothing is asked and nothing is to be answered: it takes the place of a call."""
 
 LONGEST_ID = 256
 """Characters."""
@@ -37,6 +41,8 @@ class Batch:
         self._room = asyncio.Semaphore(MOST_AT_ONCE)
         self._answers: asyncio.Queue[pb.BatchResponse | None] = asyncio.Queue()
         self._image = b""
+        self._hold = current_hold()
+        self._unanswered = 0
 
     async def answers(self, requests: AsyncIterator[pb.BatchRequest]) -> AsyncGenerator[pb.BatchResponse, None]:
         """Answers as they finish. Closing the generator ends all that was asked."""
@@ -55,9 +61,13 @@ class Batch:
         try:
             async with asyncio.TaskGroup() as group:
                 await self._room.acquire()
-                async for request in requests:
-                    image = self._image_of(request)
+                async for request in unless_idle(requests, LONGEST_IDLE, lambda: not self._unanswered):
+                    try:
+                        image: bytes | Overloaded = self._image_of(request)
+                    except Overloaded as error:
+                        image = error
                     group.create_task(self._answer(request, image, number))
+                    self._unanswered += 1
                     number += 1
                     await self._room.acquire()
         except ExceptionGroup as group:
@@ -71,15 +81,23 @@ class Batch:
         kind = request.WhichOneof("task")
         if kind is not None:
             inner = getattr(request, kind)
-            self._image = inner.image or (inner.images[0] if inner.images else self._image)
+            if image := inner.image or (inner.images[0] if inner.images else b""):
+                # The stream holds it beside its request: others may come that share it.
+                self._hold.give(len(self._image))
+                self._image = b""
+                self._hold.take(len(image))
+                self._image = image
         return self._image
 
-    async def _answer(self, request: pb.BatchRequest, image: bytes, number: int) -> None:
+    async def _answer(self, request: pb.BatchRequest, image: bytes | Overloaded, number: int) -> None:
         # A task has a context of its own: this is the request's id, in its response and in the log.
         request_id.set(f"{request_id.get()}-{number}")
-        visit, began = Visit("batch", "cancelled"), time.monotonic()
+        visit, began, size = Visit("batch", "cancelled"), time.monotonic(), request.ByteSize()
         try:
-            answer = await self._outcome(request, image, visit)
+            if isinstance(image, Overloaded):
+                raise image
+            with self._hold.more(size):
+                answer = await self._outcome(request, image, visit)
             visit.code = "ok"
         except Exception as error:
             if not isinstance(error, PaliServeError):
@@ -90,6 +108,7 @@ class Batch:
         finally:
             visit.seconds = time.monotonic() - began
             self._book.close_part(visit, self._sent)
+        self._unanswered -= 1
         self._answers.put_nowait(pb.BatchResponse(id=request.id[:LONGEST_ID], **answer))
 
     async def _outcome(self, request: pb.BatchRequest, image: bytes, visit: Visit) -> dict[str, Any]:

@@ -10,13 +10,16 @@ from functools import partial
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from service.access.gate import Caller, Gate
 from service.access.quotas import Admission
-from service.errors import MalformedBody, PaliServeError
+from service.errors import PaliServeError
 from service.observability.logs import request_id
 from service.tasks.callers import working_for
+from service.transports.budget import Budget, Hold
+from service.transports.grpc.probes import Probes
+from service.transports.grpc.receiving import Deserializer, each, one
 from service.transports.grpc.statuses import failure_of
 from service.transports.visits import AT_THE_GATE, Visit, VisitBook, identity
 
@@ -34,7 +37,11 @@ LONGEST_SEND = 60.0
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Any]
 
+Receive = Callable[[AsyncIterator[bytes], Hold], Awaitable[Any]]
+"""Gives what a behaviour takes."""
+
 _visit: ContextVar[Visit] = ContextVar("visit")
+_hold: ContextVar[Hold] = ContextVar("hold")
 
 
 def current_visit() -> Visit:
@@ -42,15 +49,24 @@ def current_visit() -> Visit:
     return _visit.get()
 
 
+def current_hold() -> Hold:
+    """What the call that the running task answers holds."""
+    return _hold.get()
+
+
 class Calls(grpc.aio.ServerInterceptor):
     """What it wraps raises errors of the service's, or answers. A coroutine gives one answer; an async generator gives a stream of them.
 
-    All methods but health's and the probes need a key that ``gate`` knows, where it wants one.
+    All methods but health's and the probes need a key that ``gate`` knows, where it wants one. To the library every call sends a stream, so
+    that there can be an end to how long its message may take: ``receive_seconds``.
     """
 
-    def __init__(self, book: VisitBook, gate: Gate) -> None:
+    def __init__(self, book: VisitBook, gate: Gate, budget: Budget, receive_seconds: float) -> None:
         self._book = book
         self._gate = gate
+        self._budget = budget
+        self._receive_seconds = receive_seconds
+        self._probes = Probes(receive_seconds)
 
     async def intercept_service(
         self,
@@ -61,40 +77,48 @@ class Calls(grpc.aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         # A handler was found for it, so it is no stranger's text.
         method = handler_call_details.method.lstrip("/")
-        if handler is None or method.startswith(HEALTH):
-            return handler  # type: ignore[no-any-return]
+        if handler is None:
+            return None
+        if method.startswith(HEALTH):
+            return self._probes.limited(handler)  # type: ignore[no-any-return]
         sent = text_metadata(handler_call_details.invocation_metadata)
         try:
             who = Caller() if method in PROBES else self._gate.identify(sent.get("authorization"))
         except PaliServeError as error:
             # A stream's handler, whatever the method is: it is called before a message is received.
-            refusal = _Call(self._book, method, sent, partial(_refuse, error))
+            refusal = _Call(self._book, self._budget, method, sent, partial(_refuse, error))
             return grpc.stream_stream_rpc_method_handler(refusal.around(_nothing, _as_it_is))
         if method.startswith(REFLECTION):
-            return handler  # type: ignore[no-any-return]
-        wrap = _Call(self._book, method, sent, partial(self._gate.admit, who), who.name).around
-        # Not left to the library, which tells the client of an exception by its class.
-        decode = partial(_decoded, handler.request_deserializer)
+            return self._probes.limited(handler)  # type: ignore[no-any-return]
+        return self._around(handler, _Call(self._book, self._budget, method, sent, partial(self._gate.admit, who), who.name))
+
+    def _around(self, handler: Any, call: "_Call") -> "grpc.RpcMethodHandler[Any, Any]":
+        wrap = call.around
         coders = (None, handler.response_serializer)
         if handler.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(wrap(_streamed(handler.stream_stream), partial(_each_decoded, decode)), *coders)
+            receive: Receive = partial(_stream, handler.request_deserializer)
+            return grpc.stream_stream_rpc_method_handler(wrap(_streamed(handler.stream_stream), receive), *coders)
+        receive = partial(one, handler.request_deserializer, self._receive_seconds)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(wrap(_streamed(handler.unary_stream), decode), *coders)
-        return grpc.unary_unary_rpc_method_handler(wrap(handler.unary_unary, decode), *coders)
+            return grpc.stream_stream_rpc_method_handler(wrap(_streamed(handler.unary_stream), receive), *coders)
+        return grpc.stream_unary_rpc_method_handler(wrap(handler.unary_unary, receive), *coders)
 
 
 class _Call:
     """One call of a method, with the metadata that it was sent. ``admit`` counts it, or raises why it is not let in."""
 
-    def __init__(self, book: VisitBook, method: str, sent: dict[str, str], admit: Callable[[], Admission], caller: str = "") -> None:
+    def __init__(
+        self, book: VisitBook, budget: Budget, method: str, sent: dict[str, str], admit: Callable[[], Admission], caller: str = ""
+    ) -> None:
         self._book = book
+        self._budget = budget
         self._method = method
         self._sent = sent
         self._admit = admit
         self._caller = caller
 
-    def around(self, behaviour: Behaviour, decode: Callable[[Any], Any]) -> Behaviour:
-        """The same, as a visit. ``decode`` makes of what was sent what ``behaviour`` takes."""
+    def around(self, behaviour: Behaviour, receive: Receive) -> Behaviour:
+        """The same, as a visit. ``receive`` makes of what is sent what ``behaviour`` takes."""
 
         async def call(sent: Any, context: Context) -> Any:
             visit, status, began = Visit(caller=self._caller), grpc.StatusCode.OK, time.monotonic()
@@ -104,8 +128,9 @@ class _Call:
             trailers = (("x-request-id", request_id.get()),)
             context.set_trailing_metadata(trailers)
             try:
-                with self._admit() as admitted, working_for(self._caller, admitted):
-                    return await behaviour(decode(sent), context)
+                with self._admit() as admitted, working_for(self._caller, admitted), self._budget.hold() as hold:
+                    _hold.set(hold)
+                    return await behaviour(await receive(sent, hold), context)
             except asyncio.CancelledError:
                 visit.code, status = "cancelled", grpc.StatusCode.CANCELLED
                 raise
@@ -126,11 +151,15 @@ class _Call:
         return call
 
     def _close(self, visit: Visit, status: grpc.StatusCode) -> None:
-        if visit.code in AT_THE_GATE and not visit.task:
-            self._book.turn_away(visit)
-            return
-        level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in PROBES else logging.INFO
-        self._book.close(visit, self._method, status.name, self._sent, level)
+        try:
+            if visit.code in AT_THE_GATE and not visit.task:
+                self._book.turn_away(visit)
+                return
+            level = logging.ERROR if status is grpc.StatusCode.INTERNAL else logging.DEBUG if self._method in PROBES else logging.INFO
+            self._book.close(visit, self._method, status.name, self._sent, level)
+        except Exception:
+            # The library would tell the client of it, in its own words.
+            logger.exception("unforeseen")
 
 
 def _refuse(error: PaliServeError) -> Admission:
@@ -141,7 +170,7 @@ async def _nothing(sent: Any, context: Context) -> None:
     """What is done for those who are not let in."""
 
 
-def _as_it_is(sent: Any) -> Any:
+async def _as_it_is(sent: AsyncIterator[bytes], _: Hold) -> AsyncIterator[bytes]:
     return sent
 
 
@@ -150,16 +179,9 @@ def text_metadata(metadata: Any) -> dict[str, str]:
     return {name: value for name, value in metadata or () if isinstance(value, str)}
 
 
-def _decoded(deserialize: Callable[[bytes], Message], sent: bytes) -> Message:
-    try:
-        return deserialize(sent)
-    except DecodeError:
-        raise MalformedBody("The message cannot be read: it is broken, or not of this call's kind.") from None
-
-
-async def _each_decoded(decode: Callable[[bytes], Message], sent: AsyncIterator[bytes]) -> AsyncGenerator[Message, None]:
-    async for each in sent:
-        yield decode(each)
+async def _stream(deserialize: Deserializer, sent: AsyncIterator[bytes], _: Hold) -> AsyncGenerator[Message, None]:
+    # Each message is held by whoever takes it.
+    return each(deserialize, sent)
 
 
 def _streamed(behaviour: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Behaviour:

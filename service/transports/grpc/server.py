@@ -1,17 +1,20 @@
 """The gRPC server: its services, its limits, its life."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
+from google.protobuf.internal import api_implementation
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from service.access.certificates import Certificates
 from service.access.gate import Gate
 from service.access.watched import Watched
+from service.errors import OperatorError
 from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn, Tracing
+from service.transports.budget import Budget
 from service.transports.grpc import inference
 from service.transports.grpc.calls import Calls
 from service.transports.grpc.generated import inference_pb2_grpc, paligemma_pb2_grpc
@@ -19,6 +22,9 @@ from service.transports.grpc.health import Health
 from service.transports.grpc.servicer import NAME, PaliGemmaServicer
 from service.transports.ports import Service
 from service.transports.visits import VisitBook
+
+METADATA_BYTES = 16_384
+"""Of the headers of a call; more is refused by the library before anybody sees it."""
 
 GRACE = 5.0
 """Seconds that calls have to end after the last request was answered: streams on which nothing comes, answers on their way."""
@@ -33,7 +39,8 @@ class Limits:
 
     ``keepalive``: seconds without a sign of life from a client until the server asks for one, and ``keepalive_timeout`` until it must come.
     ``ping_interval``: seconds that a client must leave between its own pings. ``connection_age``: seconds after which a client is asked to
-    connect anew, so that its calls spread over servers that have come since; None: never.
+    connect anew, so that its calls spread over servers that have come since; None: never. ``receive``: seconds in which a call's message
+    must have come. ``budget``: of the bytes of all requests of the process, whichever transport they come by.
     """
 
     message_bytes: int
@@ -43,6 +50,8 @@ class Limits:
     keepalive_timeout: float
     ping_interval: float
     connection_age: float | None
+    receive: float = 60.0
+    budget: Budget = field(default_factory=Budget)
 
     def channel_arguments(self) -> list[tuple[str, int]]:
         """In gRPC's words."""
@@ -53,6 +62,12 @@ class Limits:
             "grpc.keepalive_timeout_ms": int(1000 * self.keepalive_timeout),
             "grpc.keepalive_permit_without_calls": 1,
             "grpc.http2.min_recv_ping_interval_without_data_ms": int(1000 * self.ping_interval),
+            "grpc.http2.max_ping_strikes": 2,
+            "grpc.max_metadata_size": METADATA_BYTES,
+            "grpc.absolute_max_metadata_size": METADATA_BYTES,
+            "grpc.server_handshake_timeout_ms": 10_000,
+            # A connection without calls.
+            "grpc.max_connection_idle_ms": 300_000,
             # A port that another server listens on is taken.
             "grpc.so_reuseport": 0,
         }
@@ -78,10 +93,12 @@ class GrpcServer:
 
         Without a ``gate`` all may call who reach it.
         """
+        if api_implementation.Type() != "upb":
+            raise OperatorError("protobuf runs without its C implementation (upb), whose messages may nest only so deep: install it anew.")
         # Its complaints go to the standard error, past our log; what matters in them is raised as well.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         book = VisitBook("grpc", metrics, tracing or PassedOn())
-        calls = Calls(book, gate or Gate())
+        calls = Calls(book, gate or Gate(), limits.budget, limits.receive)
         self._server = grpc.aio.server(interceptors=[calls], options=limits.channel_arguments(), maximum_concurrent_rpcs=limits.calls)
         services = [NAME, inference.NAME]
         inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference.InferenceServicer(service, version), self._server)  # type: ignore[no-untyped-call]

@@ -11,6 +11,7 @@ from service.errors import PaliServeError
 from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn, Tracing
 from service.observability.version import package_version
+from service.transports.budget import Budget
 from service.transports.ports import Service
 from service.transports.rest import problems
 from service.transports.rest.batch import batch_routes
@@ -20,7 +21,7 @@ from service.transports.rest.door import Door
 from service.transports.rest.guard import Access, Guard, Offered
 from service.transports.rest.health import health_routes, metrics_routes
 from service.transports.rest.inference import inference_routes
-from service.transports.rest.middleware import Lingering
+from service.transports.rest.middleware import Holding, Lingering
 from service.transports.rest.models import model_routes, upkeep_routes
 from service.transports.rest.openapi import describe
 from service.transports.rest.routes import task_routes
@@ -38,8 +39,12 @@ def create_application(
     access: Access | None = None,
     tracing: Tracing | None = None,
     offered: Offered | None = None,
+    budget: Budget | None = None,
 ) -> FastAPI:
-    """The application over a running service. Without ``access`` all may call who reach it, and without ``offered`` everything is there."""
+    """The application over a running service. Without ``access`` all may call who reach it, and without ``offered`` everything is there.
+
+    ``budget`` is that of all requests of the process.
+    """
     access, offered = access or Access(), offered or Offered()
     documented = offered.upkeep and offered.docs
     application = FastAPI(
@@ -64,7 +69,7 @@ def create_application(
     if documented:
         application.get("/", include_in_schema=False)(_start)
     _handle_errors(application)
-    _surround(application, access, service, VisitBook("rest", metrics, tracing or PassedOn()))
+    _surround(application, access, service, VisitBook("rest", metrics, tracing or PassedOn()), budget or Budget())
     # FastAPI's way to replace the document.
     application.openapi = lambda: describe(application)  # type: ignore[method-assign]
     return application
@@ -84,9 +89,10 @@ async def _start() -> RedirectResponse:
     return RedirectResponse("/docs")
 
 
-def _surround(application: FastAPI, access: Access, service: Service, book: VisitBook) -> None:
+def _surround(application: FastAPI, access: Access, service: Service, book: VisitBook, budget: Budget) -> None:
     """What stands around the routes, the innermost first."""
     application.add_middleware(Visits, book=book)
+    application.add_middleware(Holding, budget=budget)
     # There is as much room for a caller as for others: who it is must be known before.
     application.add_middleware(Door, service=service, book=book)
     application.add_middleware(Guard, gate=access.gate, book=book)

@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import FieldProblem, InvalidRequest, PaliServeError
 from service.observability.logs import request_id
 from service.transports import responses as told
+from service.transports.budget import Hold
 from service.transports.offers import OFFERS
 from service.transports.ports import Service
 from service.transports.requests import refusal
 from service.transports.rest import problems
-from service.transports.rest.bodies import decoded_image, json_images, read_object
+from service.transports.rest.bodies import decoded_image, held_by, json_images, read_object
 from service.transports.rest.problems import ProblemBody
 from service.transports.rest.visits import visit_of, while_connected
 from service.transports.visits import Visit
@@ -70,7 +71,7 @@ def batch_routes(service: Service, max_image_bytes: int) -> APIRouter:
         visit.task = "batch"
         service.ready()
         asked = _checked(await read_object(request, max_image_bytes, EXAMPLE))
-        images = _Images(service, max_image_bytes, asked.image)
+        images = _Images(service, max_image_bytes, asked.image, held_by(request))
         parts = [Visit("batch", "cancelled") for _ in asked.requests]
         visit.parts = parts
         pairs = enumerate(zip(parts, asked.requests, strict=True))
@@ -93,10 +94,11 @@ def _checked(fields: dict[str, Any]) -> BatchRequest:
 class _Images:
     """The pictures of one batch. Equal strings give the same object, by which the engine knows that they are one picture."""
 
-    def __init__(self, service: Service, max_image_bytes: int, shared: str | None) -> None:
+    def __init__(self, service: Service, max_image_bytes: int, shared: str | None, held: Hold) -> None:
         self._service = service
         self._max_image_bytes = max_image_bytes
         self._shared = shared
+        self._held = held
         self._decoded: dict[str, asyncio.Task[bytes]] = {}
 
     async def of(self, fields: dict[str, Any]) -> list[bytes]:
@@ -105,7 +107,8 @@ class _Images:
 
     async def _decode(self, image: str) -> bytes:
         if image not in self._decoded:
-            self._decoded[image] = asyncio.create_task(decoded_image(image, self._max_image_bytes, self._service.fetch_image))
+            decoding = decoded_image(image, self._max_image_bytes, self._service.fetch_image, self._held)
+            self._decoded[image] = asyncio.create_task(decoding)
         # Not shielded: requests of one batch are cancelled together.
         return await self._decoded[image]
 

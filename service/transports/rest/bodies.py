@@ -9,17 +9,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import from_json
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from service.errors import ImageTooLarge, InvalidRequest, MalformedBody, RequestTooLarge, UnsupportedMediaType
+from service.transports.budget import Hold
 from service.transports.rest.forms import MOST_IMAGES, bad_image, read_form
+from service.transports.rest.middleware import HELD
+from service.transports.rest.protocol import receipt_of
 
 OVERHEAD = 1_000_000
 """Bytes a body may have beside its image."""
 
 MOST_VALUES = 20_000
 """Values a JSON body may hold. A body of nothing but small values takes seventy times its size as objects, and seconds to make them."""
+
+MOST_PIECES = 1024
+"""In which a body may arrive, beside one for each ``BYTES_A_PIECE`` of it: each costs a turn of the event loop, and memory of its own."""
+
+BYTES_A_PIECE = 256
 
 THREADED_FROM = 256_000
 """Base64 longer than this is decoded off the event loop."""
@@ -44,17 +52,21 @@ Fetch = Callable[[str], Awaitable[bytes]]
 async def read_body(request: Request, max_image_bytes: int, fetch: Fetch) -> Body:
     """Read JSON or multipart.
 
-    Errors: MalformedBody, UnsupportedMediaType, RequestTooLarge, ImageTooLarge, ImageUrlForbidden, ImageUrlFailed, InvalidRequest.
+    Errors: MalformedBody, UnsupportedMediaType, RequestTooLarge, ImageTooLarge, ImageUrlForbidden, ImageUrlFailed, InvalidRequest,
+    Overloaded.
     """
     kind = _kind(request)
+    held = held_by(request)
     if kind == "application/json":
         fields = await read_object(request, max_image_bytes, '{"image": "<base64>", …}')
-        image, *further = await json_images(fields, lambda text: decoded_image(text, max_image_bytes, fetch))
+        image, *further = await json_images(fields, lambda text: decoded_image(text, max_image_bytes, fetch, held))
+        held.keep(sum(map(len, (image, *further))))
         return Body(image, fields, False, tuple(further))
     if kind == "multipart/form-data":
         # A form that large can only be so by its files: other fields are cut off long before.
         limited = _limited(request, 2 * max_image_bytes + OVERHEAD, ImageTooLarge)
         (image, *further), fields = await read_form(limited, max_image_bytes)
+        held.keep(sum(map(len, (image, *further))))
         return Body(image, fields, True, tuple(further))
     raise UnsupportedMediaType("The content type must be application/json or multipart/form-data.")
 
@@ -62,7 +74,7 @@ async def read_body(request: Request, max_image_bytes: int, fetch: Fetch) -> Bod
 async def read_object(request: Request, max_image_bytes: int, example: str) -> dict[str, Any]:
     """The JSON object of a request, images and all. ``example`` shows in errors what is needed.
 
-    Errors: MalformedBody, UnsupportedMediaType, RequestTooLarge, InvalidRequest.
+    Errors: MalformedBody, UnsupportedMediaType, RequestTooLarge, InvalidRequest, Overloaded.
     """
     if _kind(request) != "application/json":
         raise UnsupportedMediaType("The content type must be application/json.")
@@ -75,11 +87,8 @@ def largest_body(max_image_bytes: int) -> int:
 
 
 async def whole_body(request: Request, max_image_bytes: int, example: str) -> bytes:
-    """All bytes of a body, and some. Errors: MalformedBody, RequestTooLarge."""
-    try:
-        raw = await _limited(request, largest_body(max_image_bytes), RequestTooLarge).body()
-    except ClientDisconnect:
-        raise MalformedBody("The body broke off.") from None
+    """All bytes of a body, and some. Errors: MalformedBody, RequestTooLarge, Overloaded."""
+    raw = await _limited(request, largest_body(max_image_bytes), RequestTooLarge).body()
     if not raw:
         raise MalformedBody(f"The body is empty: a JSON object is needed, such as {example}.")
     return raw
@@ -101,21 +110,39 @@ def _kind(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def held_by(request: Request) -> Hold:
+    """What ``Holding`` counts for this request."""
+    hold: Hold = request.scope["state"][HELD]
+    return hold
+
+
 def _limited(request: Request, most: int, error: type[ImageTooLarge] | type[RequestTooLarge]) -> Request:
-    """The same request, whose body ends in an error once it is longer than ``most`` bytes, whatever its head says."""
+    """The same request, whose body ends in an error once it is longer than ``most`` bytes, whatever its head says, or will not be whole.
+
+    What it announces must have room, but takes none: who announces much and sends nothing would keep others out.
+    """
     refusal = f"The request has more than {most} bytes, images and all: send a smaller image, or fewer of them."
     stated = request.headers.get("content-length", "0")
     if stated.isdecimal() and (len(stated) > 15 or int(stated) > most):
         raise error(refusal)
-    received = 0
+    held, receipt = held_by(request), receipt_of(request.scope)
+    held.check(int(stated) if stated.isdecimal() else 0)
+    received = pieces = 0
     inner: Receive = request.receive
 
     async def receive() -> Message:
-        nonlocal received
+        nonlocal received, pieces
         message = await inner()
-        received += len(message.get("body", b""))
+        if receipt.problem is not None:
+            raise receipt.problem
+        length = len(message.get("body", b""))
+        received += length
+        pieces += 1
         if received > most:
             raise error(refusal)
+        if pieces > MOST_PIECES + received // BYTES_A_PIECE:
+            raise MalformedBody("The body comes in too many small pieces: send larger ones.")
+        held.take(length)
         return message
 
     return Request(request.scope, receive)
@@ -144,15 +171,16 @@ def _check_breadth(raw: bytes) -> None:
         raise MalformedBody(f"The body holds more than {MOST_VALUES} lists and objects within one another.")
 
 
-async def decoded_image(image: str, max_image_bytes: int, fetch: Fetch) -> bytes:
-    """The picture that a string stands for: a URL, a data URL, or base64. Errors: those of ``read_body``."""
+async def decoded_image(image: str, max_image_bytes: int, fetch: Fetch, held: Hold) -> bytes:
+    """The picture that a string stands for: a URL, a data URL, or base64. ``held`` takes it. Errors: those of ``read_body``."""
     if image[:8].lower().startswith(("http://", "https://")):
-        return await fetch(image)
+        return await _fetched(image, max_image_bytes, fetch, held)
     too_large = f"The image has more than {max_image_bytes} bytes, which is the most that is taken."
     head = _DATA_URL.match(image)
     start = head.end() if head else 0
     if len(image) - start > (max_image_bytes + 2) // 3 * 4:
         raise ImageTooLarge(too_large)
+    held.take((len(image) - start) * 3 // 4)
     if len(image) < THREADED_FROM:
         decoded = _base64(image, start)
     else:
@@ -160,6 +188,13 @@ async def decoded_image(image: str, max_image_bytes: int, fetch: Fetch) -> bytes
     if len(decoded) > max_image_bytes:
         raise ImageTooLarge(too_large)
     return decoded
+
+
+async def _fetched(url: str, max_image_bytes: int, fetch: Fetch, held: Hold) -> bytes:
+    held.take(max_image_bytes)
+    image = await fetch(url)
+    held.give(max_image_bytes - len(image))
+    return image
 
 
 def _base64(image: str, start: int) -> bytes:

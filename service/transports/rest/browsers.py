@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import PaliServeError, PermissionDenied
 from service.transports.rest import problems
@@ -36,11 +36,21 @@ class Browsers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        error = self._refusal(scope, Headers(scope=scope)) if scope["type"] == "http" else None
-        if error is None:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+
+        async def send_plainly(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # What callers wrote stands in answers: no browser is to take one for a page because of it.
+                MutableHeaders(scope=message)["x-content-type-options"] = "nosniff"
+            await send(message)
+
+        error = self._refusal(scope, Headers(scope=scope))
+        if error is None:
+            await self._app(scope, receive, send_plainly)
         else:
-            await refuse(error, scope, receive, send)
+            await refuse(error, scope, receive, send_plainly)
             self._book.turn_away(Visit(code=problems.TABLE[type(error)].code))
 
     def _refusal(self, scope: Scope, headers: Headers) -> PaliServeError | None:

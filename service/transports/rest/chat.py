@@ -8,8 +8,9 @@ from fastapi import APIRouter, Request, Response
 from service.errors import FieldProblem, InvalidRequest
 from service.tasks.results import TaskResult
 from service.tasks.streaming import EventListener, stream
+from service.transports.budget import Hold
 from service.transports.ports import Service
-from service.transports.rest.bodies import decoded_image, read_object
+from service.transports.rest.bodies import decoded_image, held_by, read_object
 from service.transports.rest.chat_requests import ChatRequest, read_chat
 from service.transports.rest.chat_responses import ChatCompletion, ChatEvents, completion
 from service.transports.rest.event_stream import HEARTBEAT, EventStream
@@ -33,7 +34,8 @@ def chat_routes(service: Service, max_image_bytes: int) -> APIRouter:
         service.ready()
         asked = read_chat(await read_object(request, max_image_bytes, EXAMPLE))
         prefix, options = asked.prefix(), asked.options()
-        image = await _image(service, asked, max_image_bytes)
+        image = await _image(service, asked, max_image_bytes, held_by(request))
+        held_by(request).keep(len(image))
         if asked.stream:
 
             def ask(listener: EventListener) -> Awaitable[TaskResult]:
@@ -48,10 +50,10 @@ def chat_routes(service: Service, max_image_bytes: int) -> APIRouter:
     return router
 
 
-async def _image(service: Service, asked: ChatRequest, max_image_bytes: int) -> bytes:
+async def _image(service: Service, asked: ChatRequest, max_image_bytes: int, held: Hold) -> bytes:
     text = asked.image()
     try:
-        return await decoded_image(text, max_image_bytes, service.fetch_image)
+        return await decoded_image(text, max_image_bytes, service.fetch_image, held)
     except InvalidRequest as error:
         problem = error.fields[0].problem
         raise InvalidRequest(f"The image_url is no usable picture: {problem}.", (FieldProblem("messages.0.content", problem),)) from None

@@ -7,7 +7,7 @@ from pydantic_core import from_json
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from service.errors import FieldProblem, ImageTooLarge, InvalidRequest, MalformedBody, UnsupportedMediaType
 
@@ -62,8 +62,6 @@ async def read_form(request: Request, max_image_bytes: int) -> tuple[list[bytes]
             f"The form cannot be read: at most {MOST_IMAGES} files and {MOST_FIELDS} fields of {LARGEST_FIELD} bytes are taken, "
             "with a valid boundary, and whole."
         ) from None
-    except ClientDisconnect:
-        raise MalformedBody("The body broke off.") from None
     try:
         return [await _file(upload, max_image_bytes) for upload in _uploads(form)], _form_fields(form)
     finally:

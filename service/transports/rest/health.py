@@ -22,7 +22,7 @@ def health_routes(service: Service) -> APIRouter:
     async def live() -> Health:
         """Whether the process makes progress: 503 tells Kubernetes to start it anew."""
         if not service.alive():
-            raise ModelNotReady("The device thread has not come back from its step: this process must be started anew.")
+            raise ModelNotReady("The model has not come back from a step: where that does not pass, this process must be started anew.")
         return Health()
 
     @router.get("/readyz")

@@ -10,10 +10,11 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from service.errors import InvalidRequest, MalformedBody, RequestTooLarge, UnsupportedMediaType
+from service.transports.budget import Hold
 from service.transports.inference.questions import INPUTS, VERSION
 from service.transports.inference.tensors import BYTES, MOST_ELEMENTS, Tensor, check, pack, refused, unpack
-from service.transports.requests import refusal
-from service.transports.rest.bodies import Fetch, decoded_image, json_object, largest_body, whole_body
+from service.transports.requests import MOST_NUMBER, refusal
+from service.transports.rest.bodies import Fetch, decoded_image, held_by, json_object, largest_body, whole_body
 
 JSON_LENGTH = "inference-header-content-length"
 """The header that tells how many bytes are JSON, where other bytes follow them: those of the body as it is, not as it was compressed."""
@@ -25,9 +26,15 @@ WINDOWS = {"gzip": 31, "deflate": 15}
 THREADED_FROM = 256_000
 """Bytes; more are decompressed off the event loop."""
 
+MOST_RATIO = 100
+"""How many times what was sent a body may be, beside ``SMALL`` bytes. Pictures hardly shrink; zlib can do a thousand."""
+
+SMALL = 64_000
 MOST_PARAMETERS = 64
 
-Parameters = Annotated[dict[str, bool | int | float | str], Field(max_length=MOST_PARAMETERS)]
+Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Number = Annotated[float, Field(ge=-MOST_NUMBER, le=MOST_NUMBER)]
+Parameters = Annotated[dict[str, bool | Integer | Number | Annotated[str, Field(max_length=8192)]], Field(max_length=MOST_PARAMETERS)]
 
 
 class InputBody(BaseModel):
@@ -35,7 +42,7 @@ class InputBody(BaseModel):
 
     name: Annotated[str, Field(max_length=256)]
     datatype: Annotated[str, Field(max_length=64)]
-    shape: Annotated[list[int], Field(max_length=8)]
+    shape: Annotated[list[Integer], Field(max_length=8)]
     parameters: Parameters = {}
     data: Annotated[list[Any], Field(max_length=MOST_ELEMENTS)] | None = None
 
@@ -86,6 +93,15 @@ class InferResponse(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class _Decoding:
+    """What turns the text of pictures into their bytes: see ``decoded_image``."""
+
+    max_image_bytes: int
+    fetch: Fetch
+    held: Hold
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A request that was read. ``binary``: the names of the outputs that are to follow as bytes; None stands for all."""
 
@@ -97,6 +113,7 @@ class Asked:
 
 async def read_infer(request: Request, max_image_bytes: int, fetch: Fetch) -> Asked:
     """Read a request. Errors: those of ``read_object`` and of ``decoded_image``."""
+    held = held_by(request)
     raw = await _decompressed(request, await whole_body(request, max_image_bytes, EXAMPLE), largest_body(max_image_bytes))
     length = request.headers.get(JSON_LENGTH)
     if length is not None and (not length.isdecimal() or len(length) > 12 or int(length) > len(raw)):
@@ -108,10 +125,9 @@ async def read_infer(request: Request, max_image_bytes: int, fetch: Fetch) -> As
         body = InferBody.model_validate(json_object(raw[:split], EXAMPLE), strict=True)
     except ValidationError as error:
         raise refusal(error) from None
-    tensors = [
-        check(each.name, each.datatype, each.shape, elements)
-        for each, elements in zip(body.inputs, await _elements(body.inputs, raw[split:], max_image_bytes, fetch), strict=True)
-    ]
+    found = await _elements(body.inputs, raw[split:], _Decoding(max_image_bytes, fetch, held))
+    tensors = [check(each.name, each.datatype, each.shape, elements) for each, elements in zip(body.inputs, found, strict=True)]
+    held.keep(sum(len(element) for tensor in tensors for element in tensor.elements))
     parameters = dict(body.parameters)
     all_binary = parameters.pop("binary_data_output", False) is True
     names = [each.name for each in body.outputs] or ["text", "result"]
@@ -119,15 +135,16 @@ async def read_infer(request: Request, max_image_bytes: int, fetch: Fetch) -> As
     return Asked(body, tuple(tensors), parameters, frozenset(name for name in names if told.get(name, all_binary)))
 
 
-async def _elements(inputs: Sequence[InputBody], binary: bytes, max_image_bytes: int, fetch: Fetch) -> list[list[bytes]]:
+async def _elements(inputs: Sequence[InputBody], binary: bytes, decoding: _Decoding) -> list[list[bytes]]:
     found, at = [], 0
     for each in inputs:
         size = each.parameters.get("binary_data_size")
         if size is None:
-            found.append([await _told(each.name, element, max_image_bytes, fetch) for element in _flat(each.name, each.data)])
+            found.append([await _told(each.name, element, decoding) for element in _flat(each.name, each.data)])
             continue
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(binary) - at or each.data is not None:
             raise refused(each.name, f"binary_data_size must be its bytes behind the JSON, with no data; {len(binary) - at} are left there")
+        decoding.held.take(size)
         found.append(unpack(each.name, binary[at : at + size]))
         at += size
     if at < len(binary):
@@ -146,11 +163,11 @@ def _flat(name: str, data: Sequence[Any] | None) -> Iterator[str]:
             yield element
 
 
-async def _told(name: str, element: str, max_image_bytes: int, fetch: Fetch) -> bytes:
+async def _told(name: str, element: str, decoding: _Decoding) -> bytes:
     if name != "image":
         return element.encode("utf-8", "replace")
     try:
-        return await decoded_image(element, max_image_bytes, fetch)
+        return await decoded_image(element, decoding.max_image_bytes, decoding.fetch, decoding.held)
     except InvalidRequest as error:
         raise refused(name, f"{error.fields[0].problem}; or send it as binary data") from None
 
@@ -161,9 +178,14 @@ async def _decompressed(request: Request, raw: bytes, most: int) -> bytes:
         return raw
     if encoding not in WINDOWS:
         raise UnsupportedMediaType("The content encoding must be gzip, deflate or identity.")
+    most, held = min(most, SMALL + MOST_RATIO * len(raw)), held_by(request)
+    held.take(most)
     if len(raw) < THREADED_FROM:
-        return _inflated(raw, WINDOWS[encoding], most)
-    return await asyncio.to_thread(_inflated, raw, WINDOWS[encoding], most)
+        inflated = _inflated(raw, WINDOWS[encoding], most)
+    else:
+        inflated = await asyncio.to_thread(_inflated, raw, WINDOWS[encoding], most)
+    held.give(most - len(inflated))
+    return inflated
 
 
 def _inflated(raw: bytes, window: int, most: int) -> bytes:
@@ -174,7 +196,7 @@ def _inflated(raw: bytes, window: int, most: int) -> bytes:
     except zlib.error:
         raise MalformedBody("The body is not of its content encoding.") from None
     if len(inflated) > most:
-        raise RequestTooLarge(f"The request has more than {most} bytes, image and all: send fewer or smaller images.")
+        raise RequestTooLarge(f"The decompressed request has more than {most} bytes, image and all: send fewer or smaller images.")
     if not decompressor.eof or decompressor.unused_data:
         raise MalformedBody("The compressed body broke off, or has something behind its end.")
     return inflated

@@ -1,4 +1,4 @@
-"""What stands outermost: an answer that is given before its request was read whole, or that is the last one, still reaches the client."""
+"""What stands outermost: counts what a request holds; an answer given before all was read, or the last one, reaches the client."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,6 +6,12 @@ from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.transports.budget import Budget
+from service.transports.rest.protocol import Receipt, receipt_of
+
+HELD = "held"
+"""Where in the state of a request's scope its ``Hold`` is."""
 
 MOST_DRAINED = 64_000_000
 """Bytes of a body that are read away behind an early answer."""
@@ -17,6 +23,20 @@ LONGEST_DRAIN = 5.0
 """Seconds that this may take."""
 
 CLOSE = (b"connection", b"close")
+
+
+class Holding:
+    """ASGI middleware: what a request holds of the process' memory is counted until the request ends."""
+
+    def __init__(self, app: ASGIApp, budget: Budget) -> None:
+        self._app = app
+        self._budget = budget
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        with self._budget.hold() as hold:
+            scope.setdefault("state", {})[HELD] = hold
+            await self._app(scope, receive, send)
 
 
 class Lingering:
@@ -35,6 +55,7 @@ class Lingering:
             await self._app(scope, receive, send)
             return
         unread, owed = _announces_body(Headers(scope=scope)), False
+        receipt = receipt_of(scope)
 
         async def receive_noted() -> Message:
             nonlocal unread
@@ -54,7 +75,7 @@ class Lingering:
 
         await self._app(scope, receive_noted, send_held)
         if owed:
-            await _drain(receive)
+            await _drain(receive, receipt)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -97,11 +118,11 @@ def _announces_body(headers: Headers) -> bool:
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
-async def _drain(receive: Receive) -> None:
+async def _drain(receive: Receive, receipt: Receipt) -> None:
     drained, more = 0, True
     with suppress(TimeoutError):
         async with asyncio.timeout(LONGEST_DRAIN):
-            while more and drained < MOST_DRAINED:
+            while more and drained < MOST_DRAINED and receipt.problem is None:
                 message = await receive()
                 drained += len(message.get("body", b""))
                 more = message.get("more_body", False)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from service.errors import PaliServeError
 from service.transports.offers import OFFERS
 from service.transports.ports import Service
+from service.transports.requests import LONGEST_NAME
 from service.transports.rest import problems
 from service.transports.rest.batch import MOST_REQUESTS
 from service.transports.rest.chat_requests import ChatRequest
@@ -35,13 +36,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "generate": {"prompt": "caption en"},
 }
 
-
 CHAT = "chat/completions"
 _CHATS_OWN = (UnsupportedConversation, UnsupportedParameter)
-_OF_A_BATCH = ("invalid_request", "unsupported_media_type", "request_too_large", "permission_denied", "draining", "internal")
+_NO_BODY = ("invalid_request", "unsupported_media_type", "request_too_large", "request_timeout")
+_OF_A_BATCH = (*_NO_BODY, "permission_denied", "draining", "internal")
 """Everything else is the error of one of its requests."""
-_OF_AN_ADAPTER = ("adapter_not_found", "invalid_request", "unsupported_media_type", "request_too_large")
-
+_OF_AN_ADAPTER = ("adapter_not_found", *_NO_BODY)
 _TASK_EVENTS: dict[str, type[BaseModel]] = {
     "token": TokenEventBody, "detection": DetectionEventBody, "segment": SegmentEventBody, "error": ProblemBody,
 }  # fmt: skip
@@ -113,6 +113,8 @@ def describe(application: FastAPI) -> dict[str, Any]:
         _add(schemas, model)
     for path, operations in document["paths"].items():
         for operation in operations.values():
+            for each in operation.get("parameters", ()):  # A longer name is the name of nothing.
+                each["schema"].setdefault("maxLength", LONGEST_NAME)
             operation["responses"].pop("422", None)
             name = path.removeprefix("/v1/")
             if path == f"{ADAPTER}/load":

@@ -13,7 +13,8 @@ from starlette.responses import JSONResponse
 from service import errors
 from service.observability.logs import request_id
 from service.transports.requests import LONGEST_FIELD
-from service.transports.rest.refusals import MisdirectedRequest, UnsupportedConversation, UnsupportedParameter
+from service.transports.rest.refusals import MisdirectedRequest, SlowRequest, UnsupportedConversation, UnsupportedParameter
+from service.transports.visits import identity
 
 MEDIA_TYPE = "application/problem+json"
 OPENAI_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/responses")
@@ -57,6 +58,7 @@ class ProblemBody(BaseModel):
 
 TABLE: dict[type[errors.PaliServeError], Code] = {
     errors.MalformedBody: Code(400, "invalid_request", "The body cannot be read"),
+    SlowRequest: Code(408, "request_timeout", "The request came too slowly"),
     errors.InvalidRequest: Code(422, "invalid_request", "The request is not valid"),
     errors.InvalidImage: Code(422, "invalid_image", "The image cannot be read"),
     errors.UnsupportedMediaType: Code(415, "unsupported_media_type", "The content type is not read"),
@@ -85,7 +87,13 @@ _NOT_HERE = {
     "/v1/completions": "Completions cannot carry a picture, and PaliGemma answers about pictures: use POST /v1/chat/completions.",
     "/v1/responses": "The responses interface is not offered: use POST /v1/chat/completions.",
 }
-_BY_STATUS = {404: ("not_found", "There is no such path"), 405: ("method_not_allowed", "The path has no such method")}
+_BY_STATUS = {
+    400: ("invalid_request", "The request cannot be read"),
+    404: ("not_found", "There is no such path"),
+    405: ("method_not_allowed", "The path has no such method"),
+    408: ("request_timeout", "The request came too slowly"),
+    503: ("overloaded", "The service is overloaded"),
+}
 
 
 def of_error(error: errors.PaliServeError, path: str, more: Mapping[str, object] | None = None) -> JSONResponse:
@@ -93,6 +101,8 @@ def of_error(error: errors.PaliServeError, path: str, more: Mapping[str, object]
     told = {**document(error, path), **(more or {})}
     wait = told.pop("retry_after", None)
     headers = {} if wait is None else {"Retry-After": str(wait)}
+    if told["status"] == 408:
+        headers["Connection"] = "close"
     if told["status"] == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return _response(told, headers)
@@ -111,15 +121,28 @@ def document(error: Exception, path: str = "") -> dict[str, Any]:
 
 def of_http(error: HTTPException, path: str) -> JSONResponse:
     """The answer to a path or a method that is not there."""
-    default = HTTPStatus(error.status_code).phrase
-    name, title = _BY_STATUS.get(error.status_code, (default.lower().replace(" ", "_"), default))
     detail = _NOT_HERE.get(path, "See /docs for the paths and methods there are.")
-    return _response(_document(Code(error.status_code, name, title), detail, path), dict(error.headers or {}))
+    return _response(_document(_by_status(error.status_code), detail, path), dict(error.headers or {}))
+
+
+def of_connection(status: int, detail: str) -> JSONResponse:
+    """The answer, before the connection is closed, to what never became a request."""
+    token = request_id.set(identity(""))
+    headers = {"Connection": "close", "X-Request-Id": request_id.get()}
+    told = _response(_document(_by_status(status), detail, ""), headers | ({"Retry-After": "1"} if status == 503 else {}))
+    request_id.reset(token)
+    return told
 
 
 def internal(path: str) -> JSONResponse:
     """The answer to what nobody foresaw."""
     return _response(_document(INTERNAL, INTERNAL_DETAIL, path))
+
+
+def _by_status(status: int) -> Code:
+    default = HTTPStatus(status).phrase
+    name, title = _BY_STATUS.get(status, (default.lower().replace(" ", "_"), default))
+    return Code(status, name, title)
 
 
 def _document(code: Code, detail: str, path: str, fields: Sequence[errors.FieldProblem] = ()) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What only HTTP can be asked, OpenAI's interface above all, and this service does not do: these errors are REST's own."""
+"""Errors of REST's own: what only HTTP can be asked, OpenAI's interface above all, and is not done here; what only HTTP can do wrong."""
 
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, MalformedBody
 
 
 class UnsupportedConversation(InvalidRequest):
@@ -9,6 +9,10 @@ class UnsupportedConversation(InvalidRequest):
 
 class UnsupportedParameter(InvalidRequest):
     """A parameter is well known and well formed, but nothing here does what it asks."""
+
+
+class SlowRequest(MalformedBody):
+    """The request came more slowly than is waited for."""
 
 
 class MisdirectedRequest(InvalidRequest):

@@ -24,6 +24,7 @@ class Grpc:
         self._loop = loop
         self.service = FakeService()
         self.metrics = Metrics("0")
+        self.budget = limits.budget
         self.port = self.run(self._start(limits, reflected, gate))
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options=(("grpc.use_local_subchannel_pool", 1),))
         self.stub: Any = paligemma_pb2_grpc.PaliGemmaServiceStub(self.channel)  # type: ignore[no-untyped-call]

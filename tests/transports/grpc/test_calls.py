@@ -12,6 +12,7 @@ from service.access.gate import Caller, Gate
 from service.errors import InvalidImage
 from service.observability.metrics import Metrics
 from service.observability.tracing import PassedOn
+from service.transports.budget import Budget
 from service.transports.grpc import calls
 from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.visits import VisitBook, logger
@@ -32,14 +33,14 @@ def _all_levels(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("asked", ["a", "A-1_b.c", "x" * 64])
-def test_a_sane_id_is_kept(server: Grpc, asked: str) -> None:
+def test_threat_32_a_sane_id_is_kept(server: Grpc, asked: str) -> None:
     response, call = server.stub.Read.with_call(READ, metadata=(("x-request-id", asked),))
     assert response.id == asked
     assert dict(call.trailing_metadata())["x-request-id"] == asked
 
 
 @pytest.mark.parametrize("asked", ["", "x" * 65, "a b", "<script>"])
-def test_another_id_is_replaced(server: Grpc, asked: str) -> None:
+def test_threat_32_another_id_is_replaced(server: Grpc, asked: str) -> None:
     ids = {server.stub.Read(READ, metadata=(("x-request-id", asked),)).id for _ in range(2)}
     assert len(ids) == 2
     assert all(len(each) == 32 and each.isalnum() for each in ids)
@@ -97,7 +98,11 @@ class UnreadContext:
         await asyncio.Event().wait()
 
 
-def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch, server: Grpc, caplog: pytest.LogCaptureFixture) -> None:
+async def received(sent: object, hold: object) -> object:
+    return sent
+
+
+def test_threat_22_who_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch, server: Grpc, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(calls, "LONGEST_SEND", 0.01)
     closed = []
 
@@ -109,7 +114,7 @@ def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch, se
 
     async def followed() -> None:
         book = VisitBook("grpc", server.metrics, PassedOn())
-        around: Any = calls._Call(book, "a/B", {}, lambda: Gate().admit(Caller())).around(calls._streamed(answers), str)
+        around: Any = calls._Call(book, Budget(), "a/B", {}, lambda: Gate().admit(Caller())).around(calls._streamed(answers), received)
         with pytest.raises(asyncio.CancelledError):
             await around("", UnreadContext())
 
@@ -130,8 +135,8 @@ def test_an_error_for_a_client_who_left_is_no_failure_of_ours(caplog: pytest.Log
     async def behaviour(request: object, context: object) -> None:
         raise InvalidImage("No.")
 
-    call = calls._Call(VisitBook("grpc", Metrics("0"), PassedOn()), "a/B", {}, lambda: Gate().admit(Caller()))
-    wrapped = call.around(behaviour, lambda sent: sent)
+    call = calls._Call(VisitBook("grpc", Metrics("0"), PassedOn()), Budget(), "a/B", {}, lambda: Gate().admit(Caller()))
+    wrapped = call.around(behaviour, received)
     context: Any = Gone()
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(wrapped(b"", context))

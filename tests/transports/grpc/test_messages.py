@@ -105,7 +105,7 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
 @pytest.mark.parametrize("task", KINDS)
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
-def test_no_request_breaks_the_reading(task: str, data: st.DataObject) -> None:
+def test_threat_35_no_request_breaks_the_reading(task: str, data: st.DataObject) -> None:
     kind = KINDS[task]
     fields = data.draw(st.fixed_dictionaries({}, optional={field.name: values_of(field) for field in kind.DESCRIPTOR.fields}))
     message = kind.FromString(kind(**fields).SerializeToString())

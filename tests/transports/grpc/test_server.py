@@ -115,7 +115,7 @@ def test_reflection_can_be_off(loop: asyncio.AbstractEventLoop) -> None:
     server.close()
 
 
-def test_a_message_that_is_too_long(server: Grpc) -> None:
+def test_threat_23_a_message_that_is_too_long(server: Grpc) -> None:
     error = refused(server.stub.Read, pb.ReadRequest(image=b"x" * (LIMITS.message_bytes + 1)))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     error = refused(server.stub.Read, pb.ReadRequest(image=b"\0" * 10_000_000), compression=grpc.Compression.Gzip)
@@ -123,7 +123,7 @@ def test_a_message_that_is_too_long(server: Grpc) -> None:
     assert server.fake.calls == []
 
 
-def test_so_many_calls_run_at_once(loop: asyncio.AbstractEventLoop) -> None:
+def test_threat_29_so_many_calls_run_at_once(loop: asyncio.AbstractEventLoop) -> None:
     server = Grpc(loop, replace(LIMITS, calls=2))
     server.fake.hold = True
     held = [server.stub.Read.future(READ) for _ in range(2)]

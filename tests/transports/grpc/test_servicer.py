@@ -206,7 +206,7 @@ def test_what_is_wrong_with_one_is_its_own_answer(server: Grpc, request_: pb.Bat
     assert good.read.text_read == "some text"
 
 
-def test_a_stream_has_so_many_requests_at_once_and_no_more(server: Grpc) -> None:
+def test_threat_33_a_stream_has_so_many_requests_at_once_and_no_more(server: Grpc) -> None:
     server.fake.hold = True
     answers = server.stub.Batch(iter([pb.BatchRequest(read=pb.ReadRequest(image=IMAGE))] * 100))
     server.run(server.fake.called(64))
@@ -219,7 +219,7 @@ async def released(server: Grpc) -> None:
     server.fake.release()
 
 
-def test_errors_nobody_foresaw_stay_inside(server: Grpc) -> None:
+def test_threat_59_errors_nobody_foresaw_stay_inside(server: Grpc) -> None:
     server.fake.error = RuntimeError("secret at 0x7f0000000000")
     error = refused(server.stub.Read, pb.ReadRequest(image=IMAGE))
     assert error.code() is grpc.StatusCode.INTERNAL

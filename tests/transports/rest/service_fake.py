@@ -20,6 +20,7 @@ from service.tasks.prompts import CaptionStyle
 from service.tasks.results import Answer, Box, Detection, ImageSize, MaskFormat, RleMask, Segment, TaskResult, Timings, Usage
 from service.tasks.streaming import Progress
 from service.tasks.tasks import Tasks
+from service.transports.budget import Budget
 from service.transports.rest.application import create_application
 from service.transports.rest.guard import Access, Offered
 from tests.fakes import shelf
@@ -225,11 +226,14 @@ class Rest:
     def __init__(self) -> None:
         self.service = FakeService()
         self.metrics = Metrics("0")
+        self.budget = Budget(10_000_000)
         self.serve(Access(Gate(lambda: (Key("admin_key", digest(ADMIN_KEY), Role.ADMIN),))))
 
     def serve(self, access: Access, offered: Offered | None = None) -> None:
         """Stand behind another door."""
-        self.application: FastAPI = create_application(self.service, self.metrics, MAX_IMAGE_BYTES, access, offered=offered)
+        self.application: FastAPI = create_application(
+            self.service, self.metrics, MAX_IMAGE_BYTES, access, offered=offered, budget=self.budget
+        )
 
     @property
     def fake(self) -> FakeTasks:

@@ -82,13 +82,13 @@ def hand_driven(rest: Rest, headers: dict[str, str], *chunks: bytes) -> tuple[in
 
 @pytest.mark.parametrize("kind", ["application/json", BOUNDARY])
 @pytest.mark.parametrize("length", [str(MOST_JSON + 1), "9" * 30, "9" * 10_000])
-def test_a_long_body_is_refused_unread(rest: Rest, kind: str, length: str) -> None:
+def test_threat_23_a_long_body_is_refused_unread(rest: Rest, kind: str, length: str) -> None:
     status, taken, _ = hand_driven(rest, {"content-type": kind, "content-length": length}, b"{}")
     assert (status, taken) == (413, 0)
 
 
 @pytest.mark.parametrize("length", ["1", "-5", "many", "", "²", "1e9", "0x10"])
-def test_a_length_that_lies_changes_nothing(rest: Rest, length: str) -> None:
+def test_threat_23_a_length_that_lies_changes_nothing(rest: Rest, length: str) -> None:
     chunks = [b" " * 100_000] * 30
     status, taken, _ = hand_driven(rest, {"content-type": "application/json", "content-length": length}, *chunks)
     assert (status, taken) == (413, MOST_JSON // 100_000 + 1)
@@ -96,7 +96,7 @@ def test_a_length_that_lies_changes_nothing(rest: Rest, length: str) -> None:
     assert hand_driven(rest, {"content-type": "application/json", "content-length": length}, good)[0] == 200
 
 
-def test_endless_bodies_are_cut_off(rest: Rest) -> None:
+def test_threat_23_endless_bodies_are_cut_off(rest: Rest) -> None:
     body = Endless()
     problem(rest.raw("read", aiter(body)), 413, "request_too_large")
     assert body.taken <= MOST_JSON + MOST_DRAINED + 20_000
@@ -106,7 +106,7 @@ def test_endless_bodies_are_cut_off(rest: Rest) -> None:
     assert not rest.fake.calls
 
 
-def test_the_largest_image_and_one_byte_more(rest: Rest) -> None:
+def test_threat_10_the_largest_image_and_one_byte_more(rest: Rest) -> None:
     for more, status in ((0, 200), (1, 413), (2, 413), (3, 413), (1000, 413)):
         image = bytes(MAX_IMAGE_BYTES + more)
         for response in (rest.form("read", image=image), rest.json("read", {"image": base64.b64encode(image).decode()})):
@@ -156,12 +156,12 @@ def test_a_large_image_is_decoded(rest: Rest) -> None:
         ([], 422, "invalid_request"),
     ],
 )
-def test_forms_that_are_refused(rest: Rest, parts: list[bytes], status: int, code: str) -> None:
+def test_threat_24_forms_that_are_refused(rest: Rest, parts: list[bytes], status: int, code: str) -> None:
     problem(rest.raw("read", multipart(*parts), BOUNDARY), status, code)
     assert not rest.fake.calls
 
 
-def test_a_form_cut_short(rest: Rest) -> None:
+def test_threat_24_a_form_cut_short(rest: Rest) -> None:
     whole = multipart(PICTURE, part("seed", b"5"))
     for length in range(len(whole) - len("--edge--\r\n")):
         assert rest.raw("read", whole[:length], BOUNDARY).status_code in (400, 422), length
@@ -218,7 +218,7 @@ def test_no_content_type(rest: Rest) -> None:
 
 
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=" + "x" * 3000])
-def test_boundaries_that_are_none(rest: Rest, kind: str) -> None:
+def test_threat_24_boundaries_that_are_none(rest: Rest, kind: str) -> None:
     problem(rest.raw("read", multipart(PICTURE), kind), 400, "invalid_request")
 
 
@@ -253,7 +253,7 @@ def test_an_empty_body(rest: Rest, kind: str) -> None:
         (b"{}", 422),
     ],
 )
-def test_json_that_is_refused(rest: Rest, content: bytes, status: int) -> None:
+def test_threat_27_json_that_is_refused(rest: Rest, content: bytes, status: int) -> None:
     response = rest.raw("read", content)
     assert response.status_code in (status, 422), response.text[:300]
     problem(response, response.status_code, "invalid_request")
@@ -284,7 +284,7 @@ def test_the_last_of_duplicate_keys_counts(rest: Rest) -> None:
 @pytest.mark.parametrize(
     "image", ["", "====", "abc", "ab\ncd", "é", "data:text/plain;base64,AAAA", "data:image/png,AAAA", "file:///etc/passwd"]
 )
-def test_images_that_are_none(rest: Rest, image: str) -> None:
+def test_threat_10_images_that_are_none(rest: Rest, image: str) -> None:
     response = rest.json("read", {"image": image})
     if image:
         assert fields_of(problem(response, 422, "invalid_request")) == ["image"]
@@ -328,7 +328,7 @@ def post(rest: Rest, task: str, **arguments: Any) -> httpx.Response:
 
 @settings(max_examples=200, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(task=st.sampled_from(sorted(OWN_FIELDS)), field=st.sampled_from(FIELDS), value=JSON)
-def test_no_json_fails_inside(rest: Rest, task: str, field: str, value: object) -> None:
+def test_threat_27_no_json_fails_inside(rest: Rest, task: str, field: str, value: object) -> None:
     post(rest, task, json={"image": IMAGE_TEXT} | OWN_FIELDS[task] | {field: value})
 
 

@@ -97,3 +97,19 @@ def test_all_sites_may_be_listed_but_bring_no_cookies(rest: Rest) -> None:
         answer = rest.json("caption", headers={"origin": origin, "cookie": "a=b"})
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "*")
         assert "access-control-allow-credentials" not in answer.headers
+
+
+def test_threat_31_what_callers_wrote_is_never_taken_for_a_page(rest: Rest) -> None:
+    script = "<img src=x onerror=alert(1)>"
+    answers = [
+        rest.json("detect", {"objects": [script]}),
+        rest.json("detect", {"objects": [script, 3]}),
+        rest.json("caption", {"model": script}),
+        rest.call("POST", "/v1/chat/completions", json={"model": script}),
+        rest.get(f"/v1/models/{script}"),
+        rest.get(f"/{script}"),
+        rest.call("POST", "/v1/caption", headers={"origin": script}),
+    ]
+    for each in answers:
+        assert each.headers["content-type"] in ("application/json", "application/problem+json")
+        assert each.headers["x-content-type-options"] == "nosniff"

@@ -157,7 +157,7 @@ def test_messages_that_do_not_fit(rest: Rest, messages: object, field: str, word
         ("prediction", {"type": "content"}), ("web_search_options", {"a": 1}), ("min_tokens", 5),
     ],
 )  # fmt: skip
-def test_what_would_be_missed_is_refused(rest: Rest, name: str, value: object) -> None:
+def test_threat_34_what_would_be_missed_is_refused(rest: Rest, name: str, value: object) -> None:
     body = problem(ask(rest, **{name: value}), 400, "unsupported_parameter")
     assert (body["error"]["param"], body["error"]["code"]) == (name, "unsupported_parameter")
     assert body["error"]["message"].startswith(f"{name}: ")
@@ -172,7 +172,7 @@ def test_what_would_be_missed_is_refused(rest: Rest, name: str, value: object) -
         ("logprobs", 1), ("model", ""),
     ],
 )  # fmt: skip
-def test_values_out_of_range(rest: Rest, name: str, value: object) -> None:
+def test_threat_34_values_out_of_range(rest: Rest, name: str, value: object) -> None:
     body = problem(ask(rest, **{name: value}), 422, "invalid_request")
     assert body["error"]["param"] == name
     assert body["error"]["type"] == "invalid_request_error"

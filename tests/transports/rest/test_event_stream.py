@@ -112,7 +112,7 @@ def test_a_later_error_is_the_last_event(rest: Rest) -> None:
     assert 80 <= events_of(rest.json("detect", {"stream": True}).text)[-1][1]["retry_after"] <= 120
 
 
-def test_what_nobody_foresaw_is_told_without_its_words(rest: Rest, caplog: pytest.LogCaptureFixture) -> None:
+def test_threat_59_what_nobody_foresaw_is_told_without_its_words(rest: Rest, caplog: pytest.LogCaptureFixture) -> None:
     rest.fake.events = [TOKEN]
     rest.fake.error = RuntimeError("the secret")
     text = rest.json("detect", {"stream": True}).text
@@ -162,7 +162,7 @@ def test_silence_is_filled_with_comments(rest: Rest, monkeypatch: pytest.MonkeyP
     assert rest.fake.cancelled
 
 
-def test_who_does_not_read_is_left(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threat_22_who_does_not_read_is_left(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_stream, "LONGEST_SEND", 0.001)
     rest.fake.events, rest.fake.hold = [TOKEN], True
 

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.errors import Draining
-from service.transports.inference.tensors import pack, unpack
+from service.transports.inference.tensors import unpack
+from service.transports.rest.inference_bodies import MOST_RATIO, SMALL
+from tests.transports.inference_body import binary_body
 from tests.transports.rest.service_fake import IMAGE, IMAGE_TEXT, MAX_IMAGE_BYTES, Rest, problem
 
 INFER = "/v2/models/fake-224/infer"
@@ -21,17 +23,6 @@ HEADER = "Inference-Header-Content-Length"
 def inputs(images: list[str], prompts: list[str]) -> dict[str, Any]:
     made = [("image", images), ("prompt", prompts)]
     return {"inputs": [{"name": name, "datatype": "BYTES", "shape": [len(data)], "data": data} for name, data in made]}
-
-
-def binary(images: list[bytes], prompts: list[bytes], **more: Any) -> tuple[bytes, int]:
-    """A body with bytes behind its JSON, and the JSON's length."""
-    packed = [pack(images), pack(prompts)]
-    made = [
-        {"name": name, "datatype": "BYTES", "shape": [len(data)], "parameters": {"binary_data_size": len(part)}}
-        for name, data, part in zip(("image", "prompt"), (images, prompts), packed, strict=True)
-    ]
-    head = json.dumps({"inputs": made} | more).encode()
-    return head + b"".join(packed), len(head)
 
 
 def refused(rest: Rest, status: int, code: str, words: str, **arguments: Any) -> None:
@@ -65,7 +56,7 @@ def test_the_content_type_is_not_asked(rest: Rest, kind: str | None) -> None:
 
 
 def test_bytes_both_ways(rest: Rest) -> None:
-    body, length = binary([IMAGE, b"other"], [b"caption en", b"ocr"], parameters={"binary_data_output": True})
+    body, length = binary_body([IMAGE, b"other"], [b"caption en", b"ocr"], parameters={"binary_data_output": True})
     response = rest.call("POST", "/v2/models/fake-224/versions/1/infer", content=body, headers={HEADER: str(length)})
     assert response.headers["content-type"] == "application/octet-stream"
     split = int(response.headers[HEADER])
@@ -96,16 +87,25 @@ def test_nested_data_and_a_column(rest: Rest) -> None:
 
 @pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("GZIP", gzip.compress)])
 def test_compressed_bodies(rest: Rest, encoding: str, compress: Any) -> None:
-    body, length = binary([IMAGE], [b"ocr"])
+    body, length = binary_body([IMAGE], [b"ocr"])
     # The header counts bytes as they were before.
     headers = {HEADER: str(length), "content-encoding": encoding}
     assert rest.call("POST", INFER, content=compress(body), headers=headers).status_code == 200
 
 
-def test_a_bomb_is_cut_off(rest: Rest) -> None:
+def test_threat_26_a_bomb_is_cut_off(rest: Rest) -> None:
     bomb = gzip.compress(bytes(50_000_000))
     assert len(bomb) < 60_000
     refused(rest, 413, "request_too_large", "image and all", content=bomb, headers={"content-encoding": "gzip"})
+
+
+def test_threat_26_what_grows_too_much_is_cut_off_early(rest: Rest) -> None:
+    grown = gzip.compress(b'{"inputs": ["' + b" " * 500_000)
+    assert len(grown) * MOST_RATIO + SMALL < 500_000
+    refused(rest, 413, "request_too_large", "decompressed", content=grown, headers={"content-encoding": "gzip"})
+    twice = gzip.compress(gzip.compress(b"{}"))
+    refused(rest, 400, "invalid_request", "not JSON", content=twice, headers={"content-encoding": "gzip"})
+    assert rest.budget.held == 0
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_bomb_is_cut_off(rest: Rest) -> None:
         (gzip.compress(b"{}") + b"more", "gzip", 400, "invalid_request", "behind its end"),
     ],
 )
-def test_bad_compression(rest: Rest, content: bytes, encoding: str, status: int, code: str, words: str) -> None:
+def test_threat_26_bad_compression(rest: Rest, content: bytes, encoding: str, status: int, code: str, words: str) -> None:
     refused(rest, status, code, words, content=content, headers={"content-encoding": encoding})
 
 
@@ -135,7 +135,7 @@ def test_a_bad_size_of_a_tensor(rest: Rest, size: object) -> None:
 
 
 def test_bytes_that_belong_to_nothing(rest: Rest) -> None:
-    body, length = binary([IMAGE], [b"ocr"])
+    body, length = binary_body([IMAGE], [b"ocr"])
     refused(rest, 400, "invalid_request", "belong to no input", content=body + b"more", headers={HEADER: str(length)})
 
 
@@ -205,7 +205,7 @@ def test_what_is_counted(rest: Rest) -> None:
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=200), length=st.integers(0, 250), encoding=st.sampled_from(["identity", "gzip", "deflate"]))
 def test_no_bytes_break_it(rest: Rest, body: bytes, length: int, encoding: str) -> None:
-    whole, at = binary([IMAGE], [b"ocr"])
+    whole, at = binary_body([IMAGE], [b"ocr"])
     for content, head in ((body, length), (whole[:at] + body, at), (whole[: at + length] + body, at)):
         response = rest.call("POST", INFER, content=content, headers={HEADER: str(head), "content-encoding": encoding})
         assert response.status_code in (200, 400, 413, 422)

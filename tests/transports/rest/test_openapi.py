@@ -26,8 +26,10 @@ def inputs(schema: dict[str, Any], schemas: dict[str, Any], where: str) -> Itera
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
     yield where, schema
-    for each in schema.get("anyOf", []):
+    for each in (*schema.get("anyOf", []), *schema.get("oneOf", [])):
         yield from inputs(each, schemas, where)
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from inputs(schema["additionalProperties"], schemas, f"{where}{{}}")
     if "items" in schema:
         yield from inputs(schema["items"], schemas, f"{where}[]")
     for name, each in schema.get("properties", {}).items():
@@ -62,7 +64,7 @@ def test_a_task_documents_both_bodies_and_every_problem(document: dict[str, Any]
 
 
 @pytest.mark.parametrize("task", sorted(OFFERS))
-def test_every_input_has_a_maximum(document: dict[str, Any], task: str) -> None:
+def test_threat_33_every_input_has_a_maximum(document: dict[str, Any], task: str) -> None:
     schemas = document["components"]["schemas"]
     seen = set()
     for content in document["paths"][f"/v1/{task}"]["post"]["requestBody"]["content"].values():
@@ -79,6 +81,32 @@ def test_every_input_has_a_maximum(document: dict[str, Any], task: str) -> None:
             if kind == "array":
                 assert "maxItems" in schema, where
     assert {"string", "integer", "number", "boolean"} <= seen
+
+
+def unbounded(schema: dict[str, Any]) -> bool:
+    kind = schema.get("type")
+    # The image's maximum is the operator's; bodies hold to it.
+    if "enum" in schema or "const" in schema or schema.get("format") in ("byte", "binary"):
+        return False
+    return (
+        (kind == "string" and "maxLength" not in schema)
+        or (kind in ("integer", "number") and "maximum" not in schema and "exclusiveMaximum" not in schema)
+        or (kind == "array" and "maxItems" not in schema)
+        or (kind == "object" and "properties" not in schema and "maxProperties" not in schema)
+    )
+
+
+def test_threat_33_every_value_that_may_be_sent_has_a_maximum(document: dict[str, Any]) -> None:
+    schemas, seen = document["components"]["schemas"], 0
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            sent = [each["schema"] for each in operation.get("parameters", ())]
+            sent += [each["schema"] for each in operation.get("requestBody", {}).get("content", {}).values()]
+            for schema in sent:
+                for where, each in inputs(schema, schemas, f"{method} {path}"):
+                    assert not unbounded(each), (where, each)
+                    seen += 1
+    assert seen > 300
 
 
 @pytest.mark.parametrize("task", sorted(OFFERS))
@@ -101,6 +129,23 @@ def test_pages(rest: Rest) -> None:
     docs = rest.get("/docs")
     assert docs.status_code == 200
     assert docs.headers["content-type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/v1/models", "/metrics", "/livez"])
+def test_threat_30_ranges_are_ignored(rest: Rest, path: str) -> None:
+    whole = rest.get(path)
+    ranges = "bytes=" + ",".join(f"{number}-{number}" for number in range(5_000))
+    response = rest.get(path, headers={"range": ranges, "if-range": "*"})
+    assert response.status_code == 200
+    assert "content-range" not in response.headers
+    assert path == "/metrics" or response.content == whole.content
+
+
+@pytest.mark.parametrize("path", ["/docs/../openapi.json", "/..%2f..%2fetc/passwd", "/static/../../etc/passwd", "//etc/passwd"])
+def test_threat_30_no_path_leads_to_a_file(rest: Rest, path: str) -> None:
+    response = rest.get(f"http://test{path}")
+    assert response.status_code in (200, 404)
+    assert "root:" not in response.text
 
 
 def test_a_service_that_stops_takes_nothing_new(rest: Rest) -> None:

@@ -8,7 +8,7 @@ import pytest
 from service import errors
 from service.tasks.results import Box, Detection
 from service.transports.rest import problems
-from service.transports.rest.refusals import MisdirectedRequest, UnsupportedConversation, UnsupportedParameter
+from service.transports.rest.refusals import MisdirectedRequest, SlowRequest, UnsupportedConversation, UnsupportedParameter
 from tests.transports.rest.service_fake import BOX, Rest, fields_of, problem, result
 
 EXPECTED = {
@@ -48,7 +48,7 @@ def descendants(kind: type[errors.PaliServeError]) -> Iterator[type[errors.PaliS
 def test_the_table_knows_every_error() -> None:
     known = {kind for kind in descendants(errors.PaliServeError) if kind.__module__ == errors.__name__}
     assert known == set(EXPECTED)
-    assert known | {UnsupportedConversation, UnsupportedParameter, MisdirectedRequest} == set(problems.TABLE)
+    assert known | {SlowRequest, UnsupportedConversation, UnsupportedParameter, MisdirectedRequest} == set(problems.TABLE)
 
 
 @pytest.mark.parametrize("kind", EXPECTED, ids=lambda kind: kind.__name__)
@@ -80,7 +80,7 @@ def test_an_error_with_fields_names_them(rest: Rest) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("the secret"), KeyError("the secret"), TimeoutError("the secret"), OSError("the secret")])
-def test_the_unforeseen_tells_nothing(rest: Rest, error: Exception) -> None:
+def test_threat_59_the_unforeseen_tells_nothing(rest: Rest, error: Exception) -> None:
     rest.fake.error = error
     response = rest.json("read")
     problem(response, 500, "internal")

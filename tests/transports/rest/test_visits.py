@@ -55,7 +55,7 @@ def _all_levels(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("identity", [b"a", b"A-1_b.c", b"x" * 64, b"123e4567-e89b-12d3-a456-426614174000"])
-def test_a_sane_id_is_kept(rest: Rest, identity: bytes) -> None:
+def test_threat_32_a_sane_id_is_kept(rest: Rest, identity: bytes) -> None:
     sent = asyncio.run(drive(rest, headers=[*JSON, (b"x-request-id", identity)]))
     assert sent[0]["status"] == 200
     assert header(sent, b"x-request-id") == [identity]
@@ -66,7 +66,7 @@ def test_a_sane_id_is_kept(rest: Rest, identity: bytes) -> None:
     "identity",
     [b"", b"x" * 65, b"a b", b"a\r\nset-cookie: b", b"a\n", "é".encode(), "é".encode("latin-1"), b'"', b"<script>", b"a\x00", b"\xd9\xa3"],
 )
-def test_another_id_is_replaced(rest: Rest, identity: bytes) -> None:
+def test_threat_32_another_id_is_replaced(rest: Rest, identity: bytes) -> None:
     ids = [header(asyncio.run(drive(rest, headers=[*JSON, (b"x-request-id", identity)])), b"x-request-id") for _ in range(2)]
     assert ids[0] != ids[1]
     assert all(len(each) == 1 and len(each[0]) == 32 and each[0].isalnum() for each in ids)
