@@ -16,7 +16,9 @@ def test_threat_51_warm_up_runs_steps_of_every_number_of_rows(queue: int, prefil
     model, observer, device = FakeModel(slots=6), SilentObserver(), DeviceLoop()
     model.runner = runner = CountingRunner(6)
     runner.end_tokens = frozenset()  # it never ends by itself
-    made = replace(instance("one", 224), model=model, engine=Engine("one", device, EngineLimits(queue, prefill_tokens=prefill_tokens), observer))
+    made = replace(
+        instance("one", 224), model=model, engine=Engine("one", device, EngineLimits(queue, prefill_tokens=prefill_tokens), observer)
+    )
     made.engine.load(lambda threads: runner)
     # All are there before the first step.
     runner.gate.clear()
