@@ -22,14 +22,9 @@ from service.observability.scraped import AdapterReading, DeviceReading, Scraped
 from service.settings import Settings
 from service.tasks.callers import caller
 from service.tasks.tasks import Tasks
+from service.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
-
-WATCHED_EVERY = 0.5
-"""Seconds."""
-
-FIRST_STEPS = 10
-"""So many times longer may a step take while an instance is warmed up: first steps may compile what later ones run."""
 
 
 class PaliServe:
@@ -40,7 +35,6 @@ class PaliServe:
         self.metrics = metrics
         self.draining = False
         self._warm = False
-        self._step_seconds = settings.step_seconds
         self._watch: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[str, State], None]] = [lambda name, state: metrics.instance_entered(name, state.value)]
         self._fetcher = ImageFetcher(
@@ -71,6 +65,7 @@ class PaliServe:
         self._keepers = {name: self._keeper(name) for name in self._builder.planned}
         for name, keeper in self._keepers.items():
             self._tell(name, keeper.state)
+        self._watchdog = Watchdog(self._builder.devices, self._loaded, self._is_loading, settings.step_seconds, metrics)
         self._catalogue = Catalogue(list(self._keepers.values()))
         self.tasks = Tasks(
             self._catalogue,
@@ -86,39 +81,13 @@ class PaliServe:
         await self._pictures.start()
         for device in self._builder.devices.values():
             device.start()
-        self._watch = asyncio.create_task(self._watch_over())
+        self._watch = asyncio.create_task(self._watchdog.watch())
         for name in list(self._built):
             try:
                 await self._keepers[name].warm()
             except ModelNotReady as error:
                 raise OperatorError(error.message) from None
         self._warm = True
-
-    async def _watch_over(self) -> None:
-        """How late the event loop is: what waits for it, waits so long. And whether the devices come back from their steps."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + WATCHED_EVERY
-            await asyncio.sleep(WATCHED_EVERY)
-            lag = loop.time() - due
-            self.metrics.event_loop_lagged(lag)
-            # Where the whole process stood still, its steps did too.
-            if lag < self._patience() / 2:
-                self._rescue()
-
-    def _rescue(self) -> None:
-        for name, device in self._builder.devices.items():
-            if device.rescue(self._patience()):
-                continue
-            logger.error("%s does not come back from its step: its requests are refused", name)
-            for instance in self._loaded.values():
-                if instance.description.device == name:
-                    instance.engine.give_up("The model did not come back from a step, and this process must be started anew.")
-
-    def _patience(self) -> float:
-        """Seconds after which a step is given up."""
-        loading = any(keeper.state is State.LOADING for keeper in self._keepers.values())
-        return self._step_seconds * (FIRST_STEPS if loading else 1)
 
     def observe(self, listener: Callable[[str, State], None]) -> None:
         """Tell ``listener`` the name and state of each instance, now and whenever a state changes."""
@@ -186,7 +155,7 @@ class PaliServe:
 
     def alive(self) -> bool:
         """Whether every device works and none is stuck in a step."""
-        return all(device.is_alive(self._patience()) for device in self._builder.devices.values())
+        return self._watchdog.alive()
 
     def _devices(self) -> list[DeviceReading]:
         readings = []
@@ -227,6 +196,9 @@ class PaliServe:
             yield
         finally:
             self._inside.remove(who)
+
+    def _is_loading(self) -> bool:
+        return any(keeper.state is State.LOADING for keeper in self._keepers.values())
 
     def _keeper(self, name: str) -> Keeper:
         on_demand = not self._builder.planned[name].wanted.preload

@@ -89,12 +89,12 @@ def test_a_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 def test_first_steps_may_take_longer() -> None:
     async def main(running: PaliServe) -> None:
         assert await asked(running, "a") == "GIFT"
-        assert running._patience() == 60
+        assert running._watchdog.patience() == 60
         loading = asyncio.create_task(running.load("b"))
-        while running._patience() != 600:  # noqa: ASYNC110
+        while running._watchdog.patience() != 600:  # noqa: ASYNC110
             await asyncio.sleep(0)
         await loading
-        assert running._patience() == 60
+        assert running._watchdog.patience() == 60
 
     run(settings("a", "b"), main)
 
