@@ -7,15 +7,22 @@ PROMETHEUS_RULE := deploy/components/monitoring/prometheus-rule.yaml
 PROTOC := $(BIN)/python -m grpc_tools.protoc -I $(STUBS)=protos/paligemma/v1 -I $(STUBS)=protos/inference \
     protos/paligemma/v1/paligemma.proto protos/inference/inference.proto
 FUZZ_SECONDS ?= 300
+SOAK_SECONDS ?= 600
 LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-.PHONY: demo test check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz-rest fuzz-grpc fuzz-images fuzz-parsers amplification lock parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity bench-overload evaluate clean
+.PHONY: demo test test-cluster soak check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz-rest fuzz-grpc fuzz-images fuzz-parsers amplification lock parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity bench-overload evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
 
 test: .venv/dev ## all tests
 	$(BIN)/python -m pytest
+
+test-cluster: .venv/dev ## three replicas behind a real HAProxy: restarted, killed and frozen under load; says its figures; needs apt-get install haproxy
+	CI=1 $(BIN)/python -m pytest -q -s tests/cluster
+
+soak: .venv/dev ## ten minutes at 80 % of the capacity with good, wrong and leaving clients: what grows, what leaks, what is lost
+	$(BIN)/python -m load_tests.soak --seconds $(SOAK_SECONDS)
 
 check: lint types imports protocols rules generated dockerfile ## everything that needs no test run
 

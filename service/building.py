@@ -52,6 +52,10 @@ class Builder:
         self._opened = {each.name: open_checkpoint(source(each, settings)) for each in wanted if each.preload}
         self.planned = planned(settings)
         self.plans = {name: _description(each) for name, each in self.planned.items()}
+        for name, each in self.planned.items():
+            if each.wanted.preload:
+                # Before its processes are started, as well as when it is built, beside those that were built then.
+                check_memory(name, each)
         self.devices: Mapping[str, Device] = {
             each.device: _device(each, settings, threads, partial(metrics.worker_restarted, each.device))
             for each in _one_of_each(self.planned)

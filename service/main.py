@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = asked.run(asked)
     except (OperatorError, PaliServeError) as error:
         fields = error.fields if isinstance(error, InvalidRequest) else ()
-        print("paliserve:", " ".join([str(error), *(f"{each.field}: {each.problem}." for each in fields)]), file=sys.stderr)
+        said = " ".join([str(error), *(f"{each.field}: {each.problem}." for each in fields)])
+        # One line, whatever a library told us in several.
+        print("paliserve:", " ".join(said.split()), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

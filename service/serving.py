@@ -28,6 +28,7 @@ from service.transports.grpc.server import GrpcServer, Limits
 from service.transports.rest.application import create_application, split_by_port
 from service.transports.rest.connections import Connections
 from service.transports.rest.guard import Offered
+from service.transports.rest.middleware import Parting
 from service.wiring import PaliServe
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,12 @@ GOODBYE_SECONDS = 5.0
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+QUIET_TURNS, MOST_TURNS = 3, 30
+"""Turns of the server's loop, a tenth of a second each: so many without a request pass before the door is closed, and no more in all."""
+
+STEP_ASIDE = 0.2
+"""Seconds between the closing of the door and that of idle connections: who was on the way in is still told to go elsewhere."""
+
 
 class HttpServer(uvicorn.Server):
     """Drains on the first SIGINT or SIGTERM: accepted requests finish. Stops at once on the second. Returns normally either way."""
@@ -55,6 +62,9 @@ class HttpServer(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._grpc_server = grpc_server
+        self._answered = 0
+        self._quiet_turns = 0
+        self._turns = 0
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -84,9 +94,28 @@ class HttpServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Close the door only when all is done: connections that wait at a closed door are reset, here they are told to go elsewhere."""
-        if self._service.draining and self._service.idle():
-            self.should_exit = True
+        if self._service.draining and self._service.idle() and not self.server_state.tasks:
+            self._turns += 1
+            self._quiet_turns = self._quiet_turns + 1 if self.server_state.total_requests == self._answered else 0
+            self._answered = self.server_state.total_requests
+            if not self.server_state.connections or self._quiet_turns >= QUIET_TURNS or self._turns >= MOST_TURNS:
+                self.should_exit = True
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Uvicorn's own closes the door and the idle connections in one moment, and so resets those who were on the way in."""
+        if not self.force_exit:
+            for server in self.servers:
+                server.close()
+            for each in sockets or []:
+                each.close()
+            if self.server_state.connections:
+                await asyncio.sleep(STEP_ASIDE)
+        await super().shutdown(sockets)
+        if self.force_exit:
+            # What runs ends as it does for clients who leave.
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
 
     def _asked_to_stop(self) -> None:
         if self._service.draining:
@@ -116,7 +145,9 @@ async def serve(settings: Settings, doors: Doors | None = None) -> int:
     freeze()
     sys.setswitchinterval(SWITCH_INTERVAL)
     application = _application(service, settings, doors, tracing, admin, budget)
-    config = _http(application, doors, bounds.connections(settings, service.metrics), settings.keep_alive_seconds)
+    config = _http(
+        Parting(application, lambda: service.draining), doors, bounds.connections(settings, service.metrics), settings.keep_alive_seconds
+    )
     http_server = HttpServer(config, service, grpc_server)
     listeners = [listener, *([admin] if admin else [])]
     for each in listeners:

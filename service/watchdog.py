@@ -46,6 +46,7 @@ class Watchdog:
             lag = loop.time() - due
             # What waits for the event loop, waits so long.
             self._metrics.event_loop_lagged(lag)
+            self._metrics.event_loop_has(len(asyncio.all_tasks()))
             # Where the whole process stood still, its steps did too.
             if lag < self.patience() / 2:
                 self._rescue()

@@ -147,7 +147,11 @@ def survey(source: Source) -> Survey | None:
         config = PaliGemmaConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{source.checkpoint}: its config.json cannot be read: {error}") from error
-    return Survey(enlarge_config(config, source.enlarge), sum(path.stat().st_size for path in folder.glob("*.safetensors")))
+    try:
+        file_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    except OSError as error:
+        raise CheckpointError(f"{error.filename}: {error.strerror or 'cannot be read'}.") from error
+    return Survey(enlarge_config(config, source.enlarge), file_bytes)
 
 
 def free_bytes(device: str) -> int:

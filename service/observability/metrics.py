@@ -51,6 +51,7 @@ class Metrics:
             buckets=LAG_SECONDS,
             registry=registry,
         )
+        self._tasks = Gauge("paliserve_event_loop_tasks", "Tasks of the event loop that have not ended", registry=registry)
         self._restarts = Counter(
             "paliserve_worker_restarts", "Worker processes that ended and were replaced", ["device"], registry=registry
         )
@@ -237,6 +238,10 @@ class Metrics:
     def event_loop_lagged(self, seconds: float) -> None:
         """The event loop woke up so much later than it was asked to."""
         self._lag.observe(seconds)
+
+    def event_loop_has(self, tasks: int) -> None:
+        """So many tasks of the event loop have not ended."""
+        self._tasks.set(tasks)
 
     def worker_restarted(self, device: str) -> None:
         """A worker process ended and was replaced. On any thread."""

@@ -24,6 +24,7 @@ DECLARED = {
     "paliserve_time_per_output_token_seconds": ("histogram", "model"),
     "paliserve_batch_size": ("histogram", "model phase"),
     "paliserve_event_loop_lag_seconds": ("histogram", ""),
+    "paliserve_event_loop_tasks": ("gauge", ""),
     "paliserve_requests_waiting": ("gauge", "model"),
     "paliserve_requests_running": ("gauge", "model"),
     "paliserve_slots": ("gauge", "model"),

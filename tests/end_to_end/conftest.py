@@ -71,6 +71,7 @@ class Server:
         except BaseException:
             self.process.kill()
             raise
+        self.port = int(self.url.rpartition(":")[2])
         self.client = httpx.Client(base_url=self.url, timeout=60, verify=tls)
         self.living.append(self)
 
@@ -185,11 +186,17 @@ def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def endless(endless_model: Path) -> Iterator[Server]:
-    """A server in one process, without a vision cache, with the model that never ends."""
+def endless_settings(endless_model: Path) -> Path:
+    """Of a server in one process, without a vision cache, with the model that never ends."""
     config = endless_model.parent / "paliserve.toml"
     config.write_text(f'workers = 0\n[[instances]]\nname = "endless"\nsource = "{endless_model}"\nvision_cache_bytes = 0\n')
-    running = Server("--config", str(config))
+    return config
+
+
+@pytest.fixture(scope="session")
+def endless(endless_settings: Path) -> Iterator[Server]:
+    """See ``endless_settings``."""
+    running = Server("--config", str(endless_settings))
     yield running
     running.close()
 

@@ -129,9 +129,18 @@ def parent_of(number: int) -> int:
 
 
 def workers_of(server: Server) -> set[int]:
-    """The processes that the fork server has started: those whose parent's parent is the server."""
+    """The processes of the models: those that multiprocessing's fork server has started, whose parent is the server."""
     numbers = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
-    return {number for number in numbers if parent_of(parent_of(number)) == server.process.pid}
+    children = {number for number in numbers if parent_of(parent_of(number)) == server.process.pid}
+    return {number for number in children if b"multiprocessing.forkserver" in started_by(number)}
+
+
+def started_by(number: int) -> bytes:
+    """Its command; nothing where it has ended."""
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 @pytest.fixture(params=[60])

@@ -147,12 +147,14 @@ def test_threat_57_nothing_that_callers_write_is_logged(logging_server: Server, 
     client.post("/v1/answer", json={"image": encoded(sample), "question": text})
     client.post("/v1/detect", files={"image": (sane(text) or "a", sample, sane(text) or "a/b")}, data={"objects": text})
     client.request("".join(character for character in text if character.isascii() and character.isalpha())[:50], "/v1/caption")
-    client.post(f"/{sane(text)}", headers={"x-request-id": sane(text), "user-agent": sane(text), "authorization": f"Bearer {sane(text)}"})
+    client.post(
+        f"/{sane(text)}", headers={"x-request-id": f"no id {sane(text)}", "user-agent": sane(text), "authorization": f"Bearer {sane(text)}"}
+    )
     client.post("/v1/models/shapes-224/unload", headers={"authorization": f"Bearer {SECRET}-key{sane(text)[:50]}"})
     stub = Client(logging_server).stub
     for request in (pb.GenerateRequest(image=sample, prompt=text), pb.GenerateRequest(image=text.encode(), prompt="ocr", model=text)):
         with suppress(grpc.RpcError):
-            stub.Generate(request, metadata=(("x-request-id", sane(text)),))
+            stub.Generate(request, metadata=(("x-request-id", f"no id {sane(text)}"),))
     last = client.get("/v1/models", headers={"x-request-id": f"the-last-{abs(hash(text))}"}).headers["x-request-id"]
     logging_server.wait_for(last)
     lines = logging_server.log[written:]

@@ -1,19 +1,21 @@
 """Start and stop of the real process."""
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.end_to_end.conftest import Server
+from tests.end_to_end.conftest import CHECKPOINT, Server
 
 REQUESTS = 60
 
@@ -89,6 +91,65 @@ def test_a_bad_setting_is_told_in_one_line(tmp_path: Path) -> None:
     config.write_text("prot = 8000\n")
     refused(start("serve", "--config", str(config)), "prot", "port")
     refused(start("serve", environ={"PALISERVE_PROT": "1"}), "PALISERVE_PROT", "port")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("max_queue =\n", ("not TOML",)),
+        ('max_queue = "many"\n', (":1", "max_queue", "integer")),
+        ("workers = -1\n", (":1", "workers")),
+        ("[[instances]]\nname = 'mine'\nsource = 'here'\nslot = 3\n", (":4", "slot", "slots")),
+    ],
+    ids=["syntax", "type", "range", "key"],
+)
+def test_a_bad_file_of_settings_is_told_in_one_line(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
+    config = tmp_path / "paliserve.toml"
+    config.write_text(text)
+    refused(start("serve", "--config", str(config)), "paliserve.toml", *words)
+
+
+def test_settings_that_cannot_be_read_are_told_in_one_line(tmp_path: Path) -> None:
+    refused(start("serve", "--config", str(tmp_path / "none.toml")), "none.toml", "No such file")
+    refused(start("serve", "--config", str(tmp_path)), str(tmp_path), "directory")
+
+
+def without_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def with_weights_cut_off(folder: Path) -> None:
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+
+
+def with_a_file_that_leads_nowhere(folder: Path) -> None:
+    """As in the hub's cache, when its blobs were cleared away."""
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(folder / "blob")
+
+
+def without_a_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+@pytest.mark.parametrize("damage", [without_weights, with_weights_cut_off, with_a_file_that_leads_nowhere, without_a_tokenizer])
+def test_a_model_that_cannot_be_read_is_told_in_one_line(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    folder, config = tmp_path / "model", tmp_path / "paliserve.toml"
+    shutil.copytree(CHECKPOINT, folder)
+    damage(folder)
+    config.write_text(f'workers = 0\n[[instances]]\nname = "mine"\nsource = "{folder}"\n')
+    refused(start("serve", "--port", "0", "--grpc-port", "0", "--config", str(config)), str(folder))
+
+
+def test_a_model_too_large_for_the_memory_is_told_in_one_line(tmp_path: Path) -> None:
+    folder, config = tmp_path / "model", tmp_path / "paliserve.toml"
+    shutil.copytree(CHECKPOINT, folder)
+    sizes = json.loads((folder / "config.json").read_text())
+    sizes["text_config"]["vocab_size"] = 10**11
+    (folder / "config.json").write_text(json.dumps(sizes))
+    config.write_text(f'workers = 0\n[[instances]]\nname = "mine"\nsource = "{folder}"\n')
+    refused(start("serve", "--port", "0", "--grpc-port", "0", "--config", str(config)), "mine takes", "GB are free", "slots")
 
 
 def test_print_config_shows_what_results(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""What stands outermost: counts what a request holds, and lets an answer reach the client that is given before all was read."""
+"""What stands outermost: counts what a request holds; an answer given before all was read, or the last one, reaches the client."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,6 +21,8 @@ MOST_SKIPPED = 1_000_000
 
 LONGEST_DRAIN = 5.0
 """Seconds that this may take."""
+
+CLOSE = (b"connection", b"close")
 
 
 class Holding:
@@ -48,10 +51,10 @@ class Lingering:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or _is_skipped(headers := Headers(scope=scope)):
+        if scope["type"] != "http" or (_goes_on(scope) and _is_skipped(Headers(scope=scope))):
             await self._app(scope, receive, send)
             return
-        unread, owed = _announces_body(headers), False
+        unread, owed = _announces_body(Headers(scope=scope)), False
         receipt = receipt_of(scope)
 
         async def receive_noted() -> Message:
@@ -74,6 +77,35 @@ class Lingering:
         if owed:
             await _drain(receive, receipt)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class Parting:
+    """ASGI middleware: while the process stops, each answer says that its connection ends with it.
+
+    A client that is not told sends its next request into a connection that closes under it, and cannot know whether it was read.
+    """
+
+    def __init__(self, app: ASGIApp, leaving: Callable[[], bool]) -> None:
+        self._app = app
+        self._leaving = leaving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+
+        async def send_told(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._leaving():
+                MutableHeaders(scope=message)["connection"] = "close"
+            await send(message)
+
+        if scope["type"] == "http" and self._leaving():
+            # As if its client had asked for it: what is read away before a connection closes, is.
+            scope = {**scope, "headers": [*scope["headers"], CLOSE]}
+        await self._app(scope, receive, send_told if scope["type"] == "http" else send)
+
+
+def _goes_on(scope: Scope) -> bool:
+    """Whether the connection may be used again."""
+    return scope.get("http_version") != "1.0" and "close" not in Headers(scope=scope).get("connection", "").lower()
 
 
 def _is_skipped(headers: Headers) -> bool:

@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 
 from service.transports.rest import middleware
-from service.transports.rest.middleware import Lingering
+from service.transports.rest.middleware import Lingering, Parting
 from tests.transports.rest.service_fake import MAX_IMAGE_BYTES, Rest
 
 Sent = list[Mapping[str, Any]]
@@ -102,6 +102,21 @@ def test_a_client_that_sends_all_before_it_reads_gets_its_answer(rest: Rest, fra
     assert b'"code":"request_too_large"' in answer
 
 
+@pytest.mark.parametrize(("leaving", "headers"), [(True, [(b"connection", b"close")]), (False, [])])
+def test_each_answer_of_a_process_that_stops_ends_its_connection(leaving: bool, headers: list[tuple[bytes, bytes]]) -> None:
+    sent: Sent = []
+
+    async def application(_: Any, receive: Any, send: Any) -> None:
+        await send(dict(START, headers=[]))
+        await send(END)
+
+    async def send(message: Mapping[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(Parting(application, lambda: leaving)({"type": "http", "headers": []}, None, send))  # type: ignore[arg-type]
+    assert sent == [dict(START, headers=headers), END]
+
+
 def test_a_small_body_behind_an_answer_is_skipped_and_the_connection_goes_on(rest: Rest) -> None:
     rest.service.full = True
     body = b'{"image": "AAAA"}'
@@ -121,3 +136,14 @@ def test_a_small_body_behind_an_answer_is_skipped_and_the_connection_goes_on(res
     answer = over_a_connection(rest, ask)
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"connection: close" not in answer.lower()
+
+
+@pytest.mark.parametrize("line", [b"POST /v1/read HTTP/1.1\r\nconnection: close\r\n", b"POST /v1/read HTTP/1.0\r\n"])
+def test_a_small_body_is_read_away_where_the_connection_ends(rest: Rest, line: bytes) -> None:
+    rest.service.full = True
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(line + b"host: x\r\ncontent-type: application/json\r\ncontent-length: 900000\r\n\r\n" + b" " * 900_000)
+        return await reader.read()
+
+    assert over_a_connection(rest, ask).startswith(b"HTTP/1.1 503 ")

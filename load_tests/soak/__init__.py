@@ -1,0 +1,1 @@
+"""Ten minutes of everything at once: what grows, what leaks, what is lost."""
