@@ -19,6 +19,9 @@ MESSAGE_OVERHEAD = 1_000_000
 OTHER_FILES = 512
 """Files that the process may have open beside the connections of its HTTP port: connections of gRPC, pipes of workers, checkpoints."""
 
+GRPC_CONNECTIONS = 384
+"""Of these files. Without an end to them, clients of gRPC that ask nothing, and need no key for that, take the files of all others."""
+
 
 def connections(settings: Settings, metrics: Metrics) -> Connections:
     """The connections of the HTTP port: as many as are wanted, and as the process may open files for."""
@@ -51,6 +54,7 @@ def grpc_limits(settings: Settings, shared: Budget) -> Limits:
         ping_interval=settings.grpc_ping_interval_seconds,
         connection_age=settings.grpc_connection_age_seconds,
         receive=settings.grpc_receive_seconds,
+        connections=GRPC_CONNECTIONS,
         budget=shared,
     )
 

@@ -62,6 +62,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._grpc_server = grpc_server
+        self._accepted: set[asyncio.Task[None]] = set()
         self._answered = 0
         self._quiet_turns = 0
         self._turns = 0
@@ -94,7 +95,9 @@ class HttpServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Close the door only when all is done: connections that wait at a closed door are reset, here they are told to go elsewhere."""
-        if self._service.draining and self._service.idle() and not self.server_state.tasks:
+        # Who comes later is refused, and however slowly such a one leaves, the next has come by then: only the accepted are waited for.
+        self._accepted &= self.server_state.tasks
+        if self._service.draining and self._service.idle() and not self._accepted:
             self._turns += 1
             self._quiet_turns = self._quiet_turns + 1 if self.server_state.total_requests == self._answered else 0
             self._answered = self.server_state.total_requests
@@ -123,6 +126,7 @@ class HttpServer(uvicorn.Server):
             return
         logger.info("stopping: finishing what was accepted")
         self._service.drain()
+        self._accepted = set(self.server_state.tasks)
         if self._grpc_server:
             self._grpc_server.tell(serving=False)
 

@@ -100,8 +100,8 @@ class PaliServe:
         self.draining = True
 
     def idle(self) -> bool:
-        """Whether no request waits or runs."""
-        working = any(instance.engine.waiting or instance.engine.running for instance in self._loaded.values())
+        """Whether no request is inside: some are still having their pictures read, and are at no engine yet."""
+        working = self._inside.waiting or any(instance.engine.waiting or instance.engine.running for instance in self._loaded.values())
         return not working and not any(keeper.is_waited_for for keeper in self._keepers.values())
 
     async def stop(self) -> None:

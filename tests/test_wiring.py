@@ -138,6 +138,16 @@ def test_who_waits_for_a_load_keeps_the_service_from_ending() -> None:
     run(settings("a"), main)
 
 
+def test_who_is_inside_keeps_the_service_from_ending() -> None:
+    async def main(running: PaliServe) -> None:
+        assert running.idle()
+        with running.room():
+            assert not running.idle()
+        assert running.idle()
+
+    run(settings("a"), main)
+
+
 def test_a_load_that_nobody_waits_for_does_not_keep_it() -> None:
     async def main(running: PaliServe) -> None:
         loading = asyncio.create_task(running.load("a"))

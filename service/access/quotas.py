@@ -62,6 +62,11 @@ class Quota:
         """Begin a request with so many pictures; it ends with ``leave``. Errors: RateLimited, PermissionDenied; nothing is taken then."""
         if self._most is not None and self.running >= self._most:
             raise RateLimited(f"This key may have {self._most} requests at once, and as many are running: wait for one of them.", BUSY_WAIT)
+        self.follow(images, now)
+        self.running += 1
+
+    def follow(self, images: int, now: float) -> None:
+        """The same for a request that follows another one in its place. Errors: RateLimited, PermissionDenied."""
         self._check(images, now)
         if self._requests:
             if wait := self._requests.wait(1, now):
@@ -69,7 +74,6 @@ class Quota:
             self._requests.take(1)
         if self._images:
             self._images.take(images)
-        self.running += 1
 
     def show(self, images: int, now: float) -> None:
         """Take the pictures of a request that has begun. Errors: RateLimited, PermissionDenied."""
@@ -118,13 +122,14 @@ class Quotas:
 
 
 class Admission:
-    """One visit of a caller, to be used as a context. The first request in it was counted at the door."""
+    """One visit of a caller, to be used as a context. The first request in it was counted at the door, where the visit took one place."""
 
     def __init__(self, quota: Quota | None, clock: Callable[[], float]) -> None:
         """``quota``: None where nothing limits the caller. Errors: RateLimited."""
         self._quota = quota
         self._clock = clock
         self._counted = True
+        self._in_place = False
         if quota:
             quota.enter(clock())
 
@@ -140,10 +145,15 @@ class Admission:
         """Around one request of the visit, with so many pictures. Errors: RateLimited, PermissionDenied."""
         if self._quota is None:
             yield
-        elif self._counted:
-            self._counted = False
-            self._quota.show(images, self._clock())
-            yield
+        elif not self._in_place:
+            # The visit's own: requests of a long stream may follow one another in it.
+            take = self._quota.show if self._counted else self._quota.follow
+            self._in_place, self._counted = True, False
+            try:
+                take(images, self._clock())
+                yield
+            finally:
+                self._in_place = False
         else:
             self._quota.enter(self._clock(), images)
             try:

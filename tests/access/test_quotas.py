@@ -116,6 +116,18 @@ def test_the_first_request_of_a_visit_was_counted_at_the_door() -> None:
     assert quota.running == 0
 
 
+def test_requests_of_a_stream_may_follow_one_another_in_its_place() -> None:
+    quota = Quota(Limits(requests_per_minute=3, concurrent=1), 0.0)
+    with Admission(quota, lambda: 0.0) as visit:
+        for _ in range(3):
+            with visit.request(1), pytest.raises(RateLimited, match="at once"), visit.request(1):
+                pass
+        assert quota.running == 1
+        with pytest.raises(RateLimited, match="a minute"), visit.request(1):
+            pass
+    assert quota.running == 0
+
+
 def test_a_visit_that_fails_gives_its_place_back() -> None:
     quota = Quota(Limits(concurrent=1), 0.0)
 

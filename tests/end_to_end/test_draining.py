@@ -3,7 +3,10 @@
 import asyncio
 import json
 import signal
+import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +116,28 @@ def test_a_second_signal_stops_at_once(endless_settings: Path) -> None:
     finally:
         server.close()
     assert crowd.tally()[Outcome.ANSWERED] < 40
+
+
+def test_who_comes_after_the_signal_and_leaves_slowly_keeps_nobody(tmp_path: Path) -> None:
+    config = tmp_path / "paliserve.toml"
+    config.write_text(f'[[instances]]\nname = "shapes-224"\nsource = "{CHECKPOINT}"\n')
+    server = Server("--config", str(config))
+    announced = b"POST /v1/caption HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 2000000\r\n\r\n"
+    held = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(2)]
+    server.process.send_signal(signal.SIGTERM)
+    server.wait_for("finishing what was accepted")
+    until = time.monotonic() + 40
+    with suppress(OSError):
+        held[0].sendall(announced)
+        while server.process.poll() is None and time.monotonic() < until:
+            # Refused at once, and then waited for a while with what was announced.
+            held.append(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+            held[-1].sendall(announced)
+            time.sleep(0.3)
+    try:
+        assert server.process.wait(timeout=15) == 0
+        assert time.monotonic() < until
+    finally:
+        for each in held:
+            each.close()
+        server.close()

@@ -35,7 +35,7 @@ class Limits:
     """What a client may ask of the server.
 
     ``message_bytes``: of a message at most. ``calls`` run at once, and ``calls_per_connection`` of one client: further ones are refused, or
-    wait at the client.
+    wait at the client. ``connections``: of all clients together; the library closes further ones.
 
     ``keepalive``: seconds without a sign of life from a client until the server asks for one, and ``keepalive_timeout`` until it must come.
     ``ping_interval``: seconds that a client must leave between its own pings. ``connection_age``: seconds after which a client is asked to
@@ -51,6 +51,7 @@ class Limits:
     ping_interval: float
     connection_age: float | None
     receive: float = 60.0
+    connections: int = 384
     budget: Budget = field(default_factory=Budget)
 
     def channel_arguments(self) -> list[tuple[str, int]]:
@@ -58,6 +59,7 @@ class Limits:
         arguments = {
             "grpc.max_receive_message_length": self.message_bytes,
             "grpc.max_concurrent_streams": self.calls_per_connection,
+            "grpc.max_allowed_incoming_connections": self.connections,
             "grpc.keepalive_time_ms": int(1000 * self.keepalive),
             "grpc.keepalive_timeout_ms": int(1000 * self.keepalive_timeout),
             "grpc.keepalive_permit_without_calls": 1,

@@ -140,6 +140,9 @@ class TimedProtocol(H11Protocol):
         """See ``asyncio.Protocol``."""
         super().resume_writing()
         self._read_by = None
+        if self.transport.is_closing():
+            # The rest of the last answer is still to be read.
+            self._look()
 
     def send_400_response(self, msg: str) -> None:
         """Called with what h11 refuses; ``msg`` is the same for all of it."""

@@ -1,6 +1,7 @@
 """How messages come in: within a time, within the budget, and never in a form that costs more than it is long."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -195,4 +196,16 @@ def test_threat_29_ten_thousand_calls_that_are_opened_and_cancelled_leave_nothin
     ended = len(server.fake.calls) - 1
     counted = sum(float(line.rpartition(" ")[2]) for line in server.counted())
     assert counted >= ended
+    server.close()
+
+
+def test_threat_29_connections_have_a_limit(loop: asyncio.AbstractEventLoop) -> None:
+    server = Grpc(loop, replace(LIMITS, connections=2))
+    first, second, third = (socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(3))
+    for each in (first, second):
+        each.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+        assert each.recv(1)
+    assert third.recv(1) == b""
+    for each in (first, second, third):
+        each.close()
     server.close()
