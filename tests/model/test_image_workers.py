@@ -210,6 +210,21 @@ def test_where_no_process_can_be_had_callers_are_told_to_come_back(bench: Bench,
     assert_is_the_picture(bench.ask().result(PATIENCE))
 
 
+def test_who_could_not_be_replaced_is_with_the_next_picture(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise BlockingIOError("no more processes")
+
+    bench.server.kill()
+    psutil.wait_procs(bench.processes, timeout=PATIENCE)
+    monkeypatch.setattr("service.model.image_worker_link.subprocess.Popen", fail)
+    for _ in range(4):
+        with pytest.raises(ModelNotReady, match="try again"):
+            bench.ask().result(PATIENCE)
+    monkeypatch.undo()
+    for asked in [bench.ask() for _ in range(4)]:
+        assert_is_the_picture(asked.result(PATIENCE))
+
+
 def test_signals_of_a_terminal_are_for_the_parent(bench: Bench) -> None:
     before = bench.processes
     for each in (bench.server, *before):
