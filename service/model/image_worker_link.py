@@ -105,6 +105,9 @@ class ForkServer:
             if self._program is not None:
                 try:
                     return self._program.fork(old)
+                except BlockingIOError:
+                    # Another server could have no process either, and with this one its workers would go, and the pictures in work there.
+                    raise
                 except OSError:
                     self._program.end()
             self._program = _Program(self._limits)
@@ -153,7 +156,7 @@ class _Program:
                 raise ConnectionError("the fork server ended")
             status, number = FORKED.unpack(answer)
             if not number:
-                raise ConnectionError("the fork server could make no process")
+                raise BlockingIOError("the fork server could make no process")
         except OSError:
             ours.close()
             raise
