@@ -25,7 +25,7 @@ Work = tuple[str, Submission]
 Answer = TypeVar("Answer", Loaded, Unloaded, Changed)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class WorkerLink:
     """The process and its pipe, what goes out and what came back, and what it works on.
 
@@ -105,14 +105,11 @@ class WorkerLink:
                 sent.append(replace(picture, pixels=None))
             else:
                 self.pictures.add(picture.number)
-                weakref.finalize(picture, self._forget, picture.number).atexit = False
+                # A picture may be kept for ever: who is replaced, with its pipe and its process, must not be.
+                weakref.finalize(picture, _forget, weakref.ref(self), picture.number).atexit = False
                 sent.append(picture)
         generation = submission.generation
         return replace(submission, generation=replace(generation, prompt=replace(generation.prompt, pictures=tuple(sent))))
-
-    def _forget(self, picture: int) -> None:
-        self.pictures.discard(picture)
-        self.outbox.put(Forget(picture))
 
     def loaded(self) -> RunnerFacts | OperatorError:
         """Wait for the answer to a ``Load``."""
@@ -143,6 +140,12 @@ def least_busy(workers: Sequence[WorkerLink], pictures: Sequence[Picture]) -> Wo
     numbers = {picture.number for picture in pictures}
     known = [each for each in ready if numbers <= each.pictures and len(each.running) <= len(least.running) + AFFINITY]
     return min(known, key=lambda worker: len(worker.running), default=least)
+
+
+def _forget(worker: "weakref.ref[WorkerLink]", picture: int) -> None:
+    if (link := worker()) is not None:
+        link.pictures.discard(picture)
+        link.outbox.put(Forget(picture))
 
 
 def _next(answers: "SimpleQueue[Answer | None]") -> "Answer | None":

@@ -137,6 +137,27 @@ def test_threat_46_a_picture_is_sent_and_encoded_once_and_forgotten_with_its_las
     assert [size for phase, size in observer.batches if phase == "vision"] == [1, 1]
 
 
+def test_threat_48_of_a_worker_that_was_replaced_nothing_is_kept_by_the_pictures_it_knew(workers: Workers) -> None:
+    async def work(engine: Engine) -> None:
+        picture = Picture("pixels", (64, 48))
+        wanted = Generation(Prompt((picture,), (3, 50)), 100)
+        assert await ask(engine, wanted) == expected_tokens(wanted)
+        held: list[int] = []
+        for _ in range(4):
+            known = next(worker for worker in workers._workers if picture.number in worker.pictures)
+            known.process.kill()
+            del known
+            await until(lambda: not any(picture.number in worker.pictures for worker in workers._workers))
+            await until(lambda: all(worker.is_ready for worker in workers._workers))
+            assert await ask(engine, wanted) == expected_tokens(wanted)
+            gc.collect()
+            held.append(len(os.listdir("/proc/self/fd")))
+            # A thread may just be about to end.
+            await until(lambda: len(os.listdir("/proc/self/fd")) <= held[0])
+
+    run(workers, work)
+
+
 def test_a_worker_that_knows_the_picture_is_preferred_only_while_it_is_not_much_busier(workers: Workers) -> None:
     run(workers, lambda engine: asyncio.sleep(0))
     first, second = workers._workers
