@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from service.engine.device import Deliver, MakeRunner, Report, RunnerFacts, Submission, Vitals
-from service.engine.worker import Abandon, Adopt, Board, Cancel, FromWorker, Load, Reported, Stop, Unload, work
+from service.engine.worker import Abandon, Adopt, Board, FromWorker, Load, Reported, Stop, Unload, work
 from service.engine.worker_link import Work, WorkerLink, least_busy
 from service.errors import GenerationFailed, ModelNotReady, OperatorError, PaliServeError
 
@@ -30,7 +30,7 @@ class Workers:
     """The ``Device`` over ``count`` processes, which share ``threads`` threads. ``begin`` is called first in each of them.
 
     ``preload`` names modules that are imported once for all of them. A worker that dies is replaced, and ``replaced`` called; those of its
-    requests that had begun fail, because one of them may have killed it; the others are given to another worker, once.
+    requests that had begun fail, because one of them may have killed it; the others who are waited for are given to another worker, once.
     """
 
     def __init__(
@@ -192,8 +192,7 @@ class Workers:
         """See ``Device``."""
         with self._lock:
             for worker in self._workers:
-                if (instance, number) in worker.running:
-                    worker.outbox.put(Cancel(instance, number))
+                worker.cancel(instance, number)
 
     def _give(self, instance: str, submission: Submission) -> bool:
         """To a worker, with the lock held; False where none is ready."""

@@ -333,6 +333,32 @@ def test_threat_47_a_request_is_given_away_once(workers: Workers) -> None:
     assert not first.running
 
 
+def test_threat_50_who_left_a_killed_worker_is_not_given_to_another(workers: Workers) -> None:
+    """Whose instance may be gone by then, and that other worker with it."""
+
+    async def work(engine: Engine) -> None:
+        killed, other = workers._workers
+        other.is_ready = False
+        os.kill(killed.process.pid or 0, signal.SIGSTOP)
+        asking = asyncio.create_task(ask(engine, generation(answer=2)))
+        await until(lambda: bool(killed.running))
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        unloading = asyncio.create_task(asyncio.to_thread(engine.unload))
+        await until(lambda: not killed.unloading.empty() or "fake" not in workers._loads)
+        other.is_ready = True
+        killed.process.kill()
+        await unloading
+        await until(lambda: all(worker.is_ready for worker in workers._workers))
+        await until(lambda: engine.waiting == 0)
+        assert workers._workers[1] is other
+        assert other.process.is_alive()
+
+    observer = run(workers, work)
+    assert observer.ended == {"cancelled": 1}
+
+
 def test_threat_47_while_no_worker_is_ready_requests_are_refused_at_once(workers: Workers) -> None:
     async def work(engine: Engine) -> None:
         with engine.reserve(FOREVER) as place:
