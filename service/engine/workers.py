@@ -23,6 +23,9 @@ from service.errors import GenerationFailed, ModelNotReady, OperatorError, PaliS
 
 logger = logging.getLogger(__name__)
 
+LOADING = 10
+"""Times that a successor may take the patience for a step, to load what its predecessor had. Behind a card that fell ill it may hang."""
+
 NONE_READY = "All processes that run the model have ended and are being replaced: try again in a few seconds."
 
 
@@ -60,6 +63,7 @@ class Workers:
         self._stopping = False
         self._broken = False
         self._hanging: set[int] = set()
+        self._replacing: dict[int, float] = {}
         self._workers = [self._spawn(seat) for seat in range(count)]
         # They do not heed the signal by which multiprocessing ends those who are left, and would be waited for without end.
         atexit.register(self.kill)
@@ -96,6 +100,8 @@ class Workers:
 
     def is_alive(self, patience: float) -> bool:
         """See ``Device``."""
+        if any(self._clock() - began > LOADING * patience for began in list(self._replacing.values())):
+            return False
         return not self._broken and not self._hanging and not any(self._is_stuck(seat, patience) for seat in range(self.copies))
 
     def rescue(self, patience: float) -> bool:
@@ -245,6 +251,7 @@ class Workers:
                 if self._stopping:
                     return
                 successor = self._workers[worker.seat] = self._spawn(worker.seat)
+            self._replacing[worker.seat] = self._clock()
             self._replaced()
             waiting: list[Load | Adopt] = [*self._loads.values(), *self._adopted.values()]
             for message in waiting:
@@ -259,6 +266,7 @@ class Workers:
                 # Not before: a request for what it does not have yet would find nothing, or no adapter.
                 successor.is_ready = not successor.is_gone
             self._hanging.discard(successor.seat)
+            del self._replacing[successor.seat]
 
     def _give_again(self, worker: WorkerLink) -> None:
         with self._lock:

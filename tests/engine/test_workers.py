@@ -226,6 +226,27 @@ def test_a_successor_is_asked_only_when_it_has_all_that_the_others_have(workers:
     run(workers, work)
 
 
+def test_threat_47_a_successor_that_never_comes_to_work_is_seen(workers: Workers, tmp_path: Path) -> None:
+    slow = Engine("slow", workers, EngineLimits(), SilentObserver())
+
+    async def work(engine: Engine) -> None:
+        loading = asyncio.create_task(asyncio.to_thread(slow.load, partial(make_slowly, tmp_path)))
+        await until(lambda: len(os.listdir(tmp_path)) == workers.copies)
+        await asyncio.to_thread(go_on, tmp_path)
+        await loading
+        workers._workers[0].process.kill()
+        await until(lambda: len(os.listdir(tmp_path)) == workers.copies + 1)
+        assert workers.is_alive(patience=60)
+        now, later = workers._clock, 700.0
+        workers._clock = lambda: now() + later
+        assert not workers.is_alive(patience=60)
+        await asyncio.to_thread(go_on, tmp_path)
+        await until(lambda: workers.is_alive(patience=60))
+        assert await ask(engine, generation(answer=2)) == (101, 102)
+
+    run(workers, work)
+
+
 def test_a_successor_without_the_adapters_of_the_others_is_not_asked(workers: Workers) -> None:
     async def work(engine: Engine) -> None:
         workers.adopt("fake", 1, "one")
