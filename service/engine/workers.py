@@ -24,7 +24,7 @@ from service.errors import GenerationFailed, ModelNotReady, OperatorError, PaliS
 logger = logging.getLogger(__name__)
 
 LOADING = 10
-"""Times that a successor may take the patience for a step, to load what its predecessor had. Behind a card that fell ill it may hang."""
+"""Times the patience for a step, in which a successor must have loaded: behind a card that fell ill it may hang."""
 
 NONE_READY = "All processes that run the model have ended and are being replaced: try again in a few seconds."
 
@@ -60,8 +60,7 @@ class Workers:
         self._loads: dict[str, Load] = {}
         self._adopted: dict[tuple[str, int], Adopt] = {}
         self._deliver: dict[str, Deliver] = {}
-        self._stopping = False
-        self._broken = False
+        self._stopping = self._broken = False
         self._hanging: set[int] = set()
         self._replacing: dict[int, float] = {}
         self._workers = [self._spawn(seat) for seat in range(count)]
@@ -100,9 +99,8 @@ class Workers:
 
     def is_alive(self, patience: float) -> bool:
         """See ``Device``."""
-        if any(self._clock() - began > LOADING * patience for began in list(self._replacing.values())):
-            return False
-        return not self._broken and not self._hanging and not any(self._is_stuck(seat, patience) for seat in range(self.copies))
+        is_late = any(self._clock() - began > LOADING * patience for began in list(self._replacing.values()))
+        return not (self._broken or self._hanging or is_late or any(self._is_stuck(seat, patience) for seat in range(self.copies)))
 
     def rescue(self, patience: float) -> bool:
         """See ``Device``. The process may also be stuck between two steps."""
@@ -247,18 +245,20 @@ class Workers:
         if not was_ready:
             return
         with self._changing:
+            # Not with the lock: where the fork server is gone too, another one imports all it needs first, which takes seconds.
+            successor = self._spawn(worker.seat)
             with self._lock:
                 if self._stopping:
+                    successor.process.kill()
                     return
-                successor = self._workers[worker.seat] = self._spawn(worker.seat)
+                self._workers[worker.seat] = successor
             self._replacing[worker.seat] = self._clock()
             self._replaced()
             waiting: list[Load | Adopt] = [*self._loads.values(), *self._adopted.values()]
             for message in waiting:
                 successor.outbox.put(message)
             answers = [*(successor.loaded() for _ in self._loads), *(successor.changed() for _ in self._adopted)]
-            errors = [str(each) for each in answers if isinstance(each, OperatorError)]
-            if errors:
+            if errors := [str(each) for each in answers if isinstance(each, OperatorError)]:
                 logger.error("worker %d cannot be replaced: %s", worker.seat, "; ".join(errors))
                 self._broken = True
                 return

@@ -19,7 +19,7 @@ from service.engine.engine import Engine, EngineLimits
 from service.engine.generation import Generation, Picture, Prompt
 from service.engine.runner import ModelRunner, Sampled
 from service.engine.worker import Board
-from service.engine.worker_link import least_busy
+from service.engine.worker_link import WorkerLink, least_busy
 from service.engine.workers import Workers
 from service.errors import GenerationFailed, ModelNotReady, OperatorError
 from tests.fakes import CountingRunner, SilentObserver, expected_tokens, generation
@@ -222,6 +222,30 @@ def test_a_successor_is_asked_only_when_it_has_all_that_the_others_have(workers:
         await until(lambda: all(worker.is_ready for worker in workers._workers))
         answers = await asyncio.gather(*(ask(engine, generation(answer=1, last=ADAPTERS)) for _ in range(8)))
         assert answers == [(ADAPTERS + 2,)] * 8
+
+    run(workers, work)
+
+
+def test_threat_47_nobody_waits_for_a_successor_that_is_hard_to_make(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is where the fork server was killed too."""
+    asked, goes_on, spawn = threading.Event(), threading.Event(), workers._spawn
+
+    def spawn_slowly(seat: int) -> WorkerLink:
+        asked.set()
+        goes_on.wait(60)
+        return spawn(seat)
+
+    async def work(engine: Engine) -> None:
+        monkeypatch.setattr(workers, "_spawn", spawn_slowly)
+        workers._workers[0].process.kill()
+        await until(asked.is_set)
+        wanted = generation(answer=2)
+        try:
+            answer = await asyncio.to_thread(lambda: asyncio.run(asyncio.wait_for(ask(engine, wanted), 20)))
+        finally:
+            goes_on.set()
+        assert answer == expected_tokens(wanted)
+        await until(lambda: all(worker.is_ready for worker in workers._workers))
 
     run(workers, work)
 
