@@ -13,6 +13,9 @@ logger = logging.getLogger(__name__)
 LOOKS_EVERY = 0.5
 """Seconds."""
 
+STANDS_STILL = 0.1
+"""Part of a step's time; an event loop that is later than this stood still, with its process or the whole machine."""
+
 FIRST_STEPS = 10
 """Times that a step may take longer while an instance is loaded or warmed up: what is compiled or recorded takes its time."""
 
@@ -36,6 +39,7 @@ class Watchdog:
         self._is_loading = is_loading
         self._step_seconds = step_seconds
         self._metrics = metrics
+        self._stood_still, self._until = 0.0, 0.0
 
     async def watch(self) -> None:
         """Until cancelled."""
@@ -47,13 +51,20 @@ class Watchdog:
             # What waits for the event loop, waits so long.
             self._metrics.event_loop_lagged(lag)
             self._metrics.event_loop_has(len(asyncio.all_tasks()))
-            # Where the whole process stood still, its steps did too.
-            if lag < self.patience() / 2:
-                self._rescue()
+            self._allow_for(lag, loop.time())
+            self._rescue()
 
     def alive(self) -> bool:
         """Whether every device works and none is stuck in a step."""
         return all(device.is_alive(self.patience()) for device in self._devices.values())
+
+    def _allow_for(self, lag: float, now: float) -> None:
+        """A step that was under way while everything stood still looks older by that. After its time there is none of them left."""
+        if now >= self._until:
+            self._stood_still = 0.0
+        seconds = self._seconds()
+        if lag >= STANDS_STILL * seconds:
+            self._stood_still, self._until = max(self._stood_still, lag), now + seconds
 
     def _rescue(self) -> None:
         for name, device in self._devices.items():
@@ -66,4 +77,7 @@ class Watchdog:
 
     def patience(self) -> float:
         """Seconds after which a step is given up."""
+        return self._seconds() + self._stood_still
+
+    def _seconds(self) -> float:
         return self._step_seconds * (FIRST_STEPS if self._is_loading() else 1)

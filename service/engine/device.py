@@ -97,7 +97,10 @@ class Device(Protocol):
         ...
 
     def is_alive(self, patience: float) -> bool:
-        """Whether it works, and no step has been running for ``patience`` seconds, nor one that was given up for that not made good."""
+        """Whether it works, and no step has been running for ``patience`` seconds, nor one that was given up for that not made good.
+
+        What ended is being replaced meanwhile, which has its end too.
+        """
         ...
 
     def rescue(self, patience: float) -> bool:

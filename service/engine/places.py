@@ -4,8 +4,8 @@
 class Places:
     """Who holds a place, by caller.
 
-    Where others hold all, a caller below its equal share of them is still let in: so no caller keeps another out, and never more than twice
-    the limit wait.
+    Where others hold all, a caller below its equal share of them is still let in: so no caller keeps another out. Never more than twice the
+    limit wait, however many callers take turns in filling their shares; then a place of those above theirs must be left first.
     """
 
     def __init__(self) -> None:
@@ -28,6 +28,8 @@ class Places:
         """Whether one more of a caller's may wait, where there are ``limit`` places."""
         if self.waiting < limit:
             return True
+        if self.waiting >= 2 * limit:
+            return False
         held = self._held.get(caller, 0)
         return (held + 1) * (len(self._held) + (not held)) <= limit
 

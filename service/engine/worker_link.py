@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from service.engine.device import Report, RunnerFacts, Submission
 from service.engine.generation import Picture
-from service.engine.worker import Changed, Forget, Loaded, Submit, ToWorker, Unloaded
+from service.engine.worker import Cancel, Changed, Forget, Loaded, Submit, ToWorker, Unloaded
 from service.errors import OperatorError
 
 AFFINITY = 2
@@ -25,11 +25,12 @@ Work = tuple[str, Submission]
 Answer = TypeVar("Answer", Loaded, Unloaded, Changed)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class WorkerLink:
     """The process and its pipe, what goes out and what came back, and what it works on.
 
-    ``running``: what it was given and has not ended; ``begun``: those of them that have begun. ``pictures``: the numbers of those it knows.
+    ``running``: what it was given and has not ended; ``begun`` and ``cancelled``: those of them that have begun, and that nobody waits for.
+    ``pictures``: the numbers of those it knows.
     ``mark``: when its running step began (0: none runs) as the watch saw it last, and since when it has seen just that.
     ``is_gone``: it works on nothing any more; ``hangs``: because a step did not end.
     None in a queue of answers: the process is gone, and no other answer comes.
@@ -44,6 +45,7 @@ class WorkerLink:
     changing: SimpleQueue[Changed | None] = field(default_factory=SimpleQueue)
     running: dict[Key, Submission] = field(default_factory=dict)
     begun: set[Key] = field(default_factory=set)
+    cancelled: set[Key] = field(default_factory=set)
     pictures: set[int] = field(default_factory=set)
     mark: tuple[float, float] = (0.0, 0.0)
     is_ready: bool = False
@@ -75,6 +77,13 @@ class WorkerLink:
         for number, _ in report.ended:
             self.running.pop((instance, number), None)
             self.begun.discard((instance, number))
+            self.cancelled.discard((instance, number))
+
+    def cancel(self, instance: str, number: int) -> None:
+        """Let it drop a generation, if it has it."""
+        if (instance, number) in self.running:
+            self.cancelled.add((instance, number))
+            self.outbox.put(Cancel(instance, number))
 
     def answered(self, message: Loaded | Unloaded | Changed) -> None:
         """Pass an answer to who waits for it."""
@@ -87,14 +96,18 @@ class WorkerLink:
                 self.changing.put(message)
 
     def take_back(self) -> tuple[list[Work], list[Work]]:
-        """What it has not ended, as nothing is given to it any more: what may be at fault for its end, and what can be given to another."""
-        begun: list[Work] = []
+        """What it has not ended, as nothing is given to it any more: what ends with it, and what is to be given to another.
+
+        The former may be at fault, or nobody waits for it: its instance may even be on its way out.
+        """
+        ending: list[Work] = []
         untouched: list[Work] = []
         for key, submission in self.running.items():
-            (begun if key in self.begun or submission.again else untouched).append((key[0], submission))
+            ends = key in self.begun or key in self.cancelled or submission.again
+            (ending if ends else untouched).append((key[0], submission))
         self.running.clear()
         self.is_ready, self.is_gone = False, True
-        return begun, untouched
+        return ending, untouched
 
     def as_sent(self, submission: Submission, numbers: Iterator[int]) -> Submission:
         """The same with the pixels of those pictures only that the worker does not know yet; ``numbers`` names those without a number."""
@@ -105,14 +118,11 @@ class WorkerLink:
                 sent.append(replace(picture, pixels=None))
             else:
                 self.pictures.add(picture.number)
-                weakref.finalize(picture, self._forget, picture.number).atexit = False
+                # A picture may be kept for ever: who is replaced, with its pipe and its process, must not be.
+                weakref.finalize(picture, _forget, weakref.ref(self), picture.number).atexit = False
                 sent.append(picture)
         generation = submission.generation
         return replace(submission, generation=replace(generation, prompt=replace(generation.prompt, pictures=tuple(sent))))
-
-    def _forget(self, picture: int) -> None:
-        self.pictures.discard(picture)
-        self.outbox.put(Forget(picture))
 
     def loaded(self) -> RunnerFacts | OperatorError:
         """Wait for the answer to a ``Load``."""
@@ -143,6 +153,12 @@ def least_busy(workers: Sequence[WorkerLink], pictures: Sequence[Picture]) -> Wo
     numbers = {picture.number for picture in pictures}
     known = [each for each in ready if numbers <= each.pictures and len(each.running) <= len(least.running) + AFFINITY]
     return min(known, key=lambda worker: len(worker.running), default=least)
+
+
+def _forget(worker: "weakref.ref[WorkerLink]", picture: int) -> None:
+    if (link := worker()) is not None:
+        link.pictures.discard(picture)
+        link.outbox.put(Forget(picture))
 
 
 def _next(answers: "SimpleQueue[Answer | None]") -> "Answer | None":

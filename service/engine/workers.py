@@ -17,11 +17,14 @@ from dataclasses import replace
 from typing import Any
 
 from service.engine.device import Deliver, MakeRunner, Report, RunnerFacts, Submission, Vitals
-from service.engine.worker import Abandon, Adopt, Board, Cancel, FromWorker, Load, Reported, Stop, Unload, work
+from service.engine.worker import Abandon, Adopt, Board, FromWorker, Load, Reported, Stop, Unload, work
 from service.engine.worker_link import Work, WorkerLink, least_busy
 from service.errors import GenerationFailed, ModelNotReady, OperatorError, PaliServeError
 
 logger = logging.getLogger(__name__)
+
+LOADING = 10
+"""Times the patience for a step, in which a successor must have loaded: behind a card that fell ill it may hang."""
 
 NONE_READY = "All processes that run the model have ended and are being replaced: try again in a few seconds."
 
@@ -30,7 +33,7 @@ class Workers:
     """The ``Device`` over ``count`` processes, which share ``threads`` threads. ``begin`` is called first in each of them.
 
     ``preload`` names modules that are imported once for all of them. A worker that dies is replaced, and ``replaced`` called; those of its
-    requests that had begun fail, because one of them may have killed it; the others are given to another worker, once.
+    requests that had begun fail, because one of them may have killed it; the others who are waited for are given to another worker, once.
     """
 
     def __init__(
@@ -57,9 +60,9 @@ class Workers:
         self._loads: dict[str, Load] = {}
         self._adopted: dict[tuple[str, int], Adopt] = {}
         self._deliver: dict[str, Deliver] = {}
-        self._stopping = False
-        self._broken = False
+        self._stopping = self._broken = False
         self._hanging: set[int] = set()
+        self._replacing: dict[int, float] = {}
         self._workers = [self._spawn(seat) for seat in range(count)]
         # They do not heed the signal by which multiprocessing ends those who are left, and would be waited for without end.
         atexit.register(self.kill)
@@ -96,7 +99,8 @@ class Workers:
 
     def is_alive(self, patience: float) -> bool:
         """See ``Device``."""
-        return not self._broken and not self._hanging and not any(self._is_stuck(seat, patience) for seat in range(self.copies))
+        is_late = any(self._clock() - began > LOADING * patience for began in list(self._replacing.values()))
+        return not (self._broken or self._hanging or is_late or any(self._is_stuck(seat, patience) for seat in range(self.copies)))
 
     def rescue(self, patience: float) -> bool:
         """See ``Device``. The process may also be stuck between two steps."""
@@ -192,8 +196,7 @@ class Workers:
         """See ``Device``."""
         with self._lock:
             for worker in self._workers:
-                if (instance, number) in worker.running:
-                    worker.outbox.put(Cancel(instance, number))
+                worker.cancel(instance, number)
 
     def _give(self, instance: str, submission: Submission) -> bool:
         """To a worker, with the lock held; False where none is ready."""
@@ -242,17 +245,20 @@ class Workers:
         if not was_ready:
             return
         with self._changing:
+            # Not with the lock: where the fork server is gone too, another one imports all it needs first, which takes seconds.
+            successor = self._spawn(worker.seat)
             with self._lock:
                 if self._stopping:
+                    successor.process.kill()
                     return
-                successor = self._workers[worker.seat] = self._spawn(worker.seat)
+                self._workers[worker.seat] = successor
+            self._replacing[worker.seat] = self._clock()
             self._replaced()
             waiting: list[Load | Adopt] = [*self._loads.values(), *self._adopted.values()]
             for message in waiting:
                 successor.outbox.put(message)
             answers = [*(successor.loaded() for _ in self._loads), *(successor.changed() for _ in self._adopted)]
-            errors = [str(each) for each in answers if isinstance(each, OperatorError)]
-            if errors:
+            if errors := [str(each) for each in answers if isinstance(each, OperatorError)]:
                 logger.error("worker %d cannot be replaced: %s", worker.seat, "; ".join(errors))
                 self._broken = True
                 return
@@ -260,6 +266,7 @@ class Workers:
                 # Not before: a request for what it does not have yet would find nothing, or no adapter.
                 successor.is_ready = not successor.is_gone
             self._hanging.discard(successor.seat)
+            del self._replacing[successor.seat]
 
     def _give_again(self, worker: WorkerLink) -> None:
         with self._lock:

@@ -36,9 +36,9 @@ class WorkerLink:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the process has ended. One that waits has nothing to say."""
-        self._link.settimeout(0)
+        """Whether the process has ended, or was ended and could not be replaced. One that waits has nothing to say."""
         try:
+            self._link.settimeout(0)
             self._link.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return False
@@ -105,6 +105,9 @@ class ForkServer:
             if self._program is not None:
                 try:
                     return self._program.fork(old)
+                except BlockingIOError:
+                    # Another server could have no process either, and with this one its workers would go, and the pictures in work there.
+                    raise
                 except OSError:
                     self._program.end()
             self._program = _Program(self._limits)
@@ -128,15 +131,19 @@ class _Program:
         kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
         path = os.pathsep.join(each or os.getcwd() for each in sys.path)
         numbers = [str(each) for each in (theirs.fileno(), limits.max_bytes, limits.max_pixels)]
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-P", "-m", "service.model.image_worker", *numbers],
-                # Threads of libraries would not survive a fork, and there is no use for them.
-                env=kept | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-            )
+        try:
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603
+                    [sys.executable, "-P", "-m", "service.model.image_worker", *numbers],
+                    # Threads of libraries would not survive a fork, and there is no use for them.
+                    env=kept | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                )
+        except OSError:
+            self._control.close()
+            raise
 
     def fork(self, old: WorkerLink | None) -> tuple[WorkerLink, int]:
         """See ``ForkServer``."""
@@ -149,7 +156,7 @@ class _Program:
                 raise ConnectionError("the fork server ended")
             status, number = FORKED.unpack(answer)
             if not number:
-                raise ConnectionError("the fork server could make no process")
+                raise BlockingIOError("the fork server could make no process")
         except OSError:
             ours.close()
             raise

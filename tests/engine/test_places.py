@@ -45,3 +45,14 @@ def test_threat_49_never_more_than_twice_the_limit_wait(limit: int, moves: list[
             places.remove(str(caller))
             held[caller] -= 1
         assert places.waiting == sum(held) <= 2 * limit
+
+
+def test_threat_49_callers_who_fill_their_shares_one_after_the_other_wait_no_more_than_twice_the_limit() -> None:
+    places, limit = Places(), 256
+    for caller in map(str, range(limit)):
+        while places.has_room(caller, limit):
+            places.add(caller)
+    assert places.waiting == 2 * limit
+    places.remove("0")
+    assert not places.has_room("0", limit), "it is above its share"
+    assert places.has_room("new", limit)

@@ -19,7 +19,7 @@ from service.engine.engine import Engine, EngineLimits
 from service.engine.generation import Generation, Picture, Prompt
 from service.engine.runner import ModelRunner, Sampled
 from service.engine.worker import Board
-from service.engine.worker_link import least_busy
+from service.engine.worker_link import WorkerLink, least_busy
 from service.engine.workers import Workers
 from service.errors import GenerationFailed, ModelNotReady, OperatorError
 from tests.fakes import CountingRunner, SilentObserver, expected_tokens, generation
@@ -137,6 +137,27 @@ def test_threat_46_a_picture_is_sent_and_encoded_once_and_forgotten_with_its_las
     assert [size for phase, size in observer.batches if phase == "vision"] == [1, 1]
 
 
+def test_threat_48_of_a_worker_that_was_replaced_nothing_is_kept_by_the_pictures_it_knew(workers: Workers) -> None:
+    async def work(engine: Engine) -> None:
+        picture = Picture("pixels", (64, 48))
+        wanted = Generation(Prompt((picture,), (3, 50)), 100)
+        assert await ask(engine, wanted) == expected_tokens(wanted)
+        held: list[int] = []
+        for _ in range(4):
+            known = next(worker for worker in workers._workers if picture.number in worker.pictures)
+            known.process.kill()
+            del known
+            await until(lambda: not any(picture.number in worker.pictures for worker in workers._workers))
+            await until(lambda: all(worker.is_ready for worker in workers._workers))
+            assert await ask(engine, wanted) == expected_tokens(wanted)
+            gc.collect()
+            held.append(len(os.listdir("/proc/self/fd")))
+            # A thread may just be about to end.
+            await until(lambda: len(os.listdir("/proc/self/fd")) <= held[0])
+
+    run(workers, work)
+
+
 def test_a_worker_that_knows_the_picture_is_preferred_only_while_it_is_not_much_busier(workers: Workers) -> None:
     run(workers, lambda engine: asyncio.sleep(0))
     first, second = workers._workers
@@ -201,6 +222,51 @@ def test_a_successor_is_asked_only_when_it_has_all_that_the_others_have(workers:
         await until(lambda: all(worker.is_ready for worker in workers._workers))
         answers = await asyncio.gather(*(ask(engine, generation(answer=1, last=ADAPTERS)) for _ in range(8)))
         assert answers == [(ADAPTERS + 2,)] * 8
+
+    run(workers, work)
+
+
+def test_threat_47_nobody_waits_for_a_successor_that_is_hard_to_make(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is where the fork server was killed too."""
+    asked, goes_on, spawn = threading.Event(), threading.Event(), workers._spawn
+
+    def spawn_slowly(seat: int) -> WorkerLink:
+        asked.set()
+        goes_on.wait(60)
+        return spawn(seat)
+
+    async def work(engine: Engine) -> None:
+        monkeypatch.setattr(workers, "_spawn", spawn_slowly)
+        workers._workers[0].process.kill()
+        await until(asked.is_set)
+        wanted = generation(answer=2)
+        try:
+            answer = await asyncio.to_thread(lambda: asyncio.run(asyncio.wait_for(ask(engine, wanted), 20)))
+        finally:
+            goes_on.set()
+        assert answer == expected_tokens(wanted)
+        await until(lambda: all(worker.is_ready for worker in workers._workers))
+
+    run(workers, work)
+
+
+def test_threat_47_a_successor_that_never_comes_to_work_is_seen(workers: Workers, tmp_path: Path) -> None:
+    slow = Engine("slow", workers, EngineLimits(), SilentObserver())
+
+    async def work(engine: Engine) -> None:
+        loading = asyncio.create_task(asyncio.to_thread(slow.load, partial(make_slowly, tmp_path)))
+        await until(lambda: len(os.listdir(tmp_path)) == workers.copies)
+        await asyncio.to_thread(go_on, tmp_path)
+        await loading
+        workers._workers[0].process.kill()
+        await until(lambda: len(os.listdir(tmp_path)) == workers.copies + 1)
+        assert workers.is_alive(patience=60)
+        now, later = workers._clock, 700.0
+        workers._clock = lambda: now() + later
+        assert not workers.is_alive(patience=60)
+        await asyncio.to_thread(go_on, tmp_path)
+        await until(lambda: workers.is_alive(patience=60))
+        assert await ask(engine, generation(answer=2)) == (101, 102)
 
     run(workers, work)
 
@@ -310,6 +376,32 @@ def test_threat_47_a_request_is_given_away_once(workers: Workers) -> None:
     first.running.update({("fake", 1): one, ("fake", 2): again})
     assert first.take_back() == ([("fake", again)], [("fake", one)])
     assert not first.running
+
+
+def test_threat_50_who_left_a_killed_worker_is_not_given_to_another(workers: Workers) -> None:
+    """Whose instance may be gone by then, and that other worker with it."""
+
+    async def work(engine: Engine) -> None:
+        killed, other = workers._workers
+        other.is_ready = False
+        os.kill(killed.process.pid or 0, signal.SIGSTOP)
+        asking = asyncio.create_task(ask(engine, generation(answer=2)))
+        await until(lambda: bool(killed.running))
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        unloading = asyncio.create_task(asyncio.to_thread(engine.unload))
+        await until(lambda: not killed.unloading.empty() or "fake" not in workers._loads)
+        other.is_ready = True
+        killed.process.kill()
+        await unloading
+        await until(lambda: all(worker.is_ready for worker in workers._workers))
+        await until(lambda: engine.waiting == 0)
+        assert workers._workers[1] is other
+        assert other.process.is_alive()
+
+    observer = run(workers, work)
+    assert observer.ended == {"cancelled": 1}
 
 
 def test_threat_47_while_no_worker_is_ready_requests_are_refused_at_once(workers: Workers) -> None:

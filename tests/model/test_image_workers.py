@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from service.errors import ImageTooLarge, InvalidImage, ModelNotReady
+from service.model.image_worker import FORK, FORKED
 from service.model.image_workers import ImageWorkers
 from service.model.images import ImageLimits, ImageReader, PixelFormat, Squeezed
 from tests.pictures import LEAKS, MODES_AND_FORMATS, noise, orientation_tag, saved
@@ -210,6 +212,50 @@ def test_where_no_process_can_be_had_callers_are_told_to_come_back(bench: Bench,
     assert_is_the_picture(bench.ask().result(PATIENCE))
 
 
+def test_who_could_not_be_replaced_is_with_the_next_picture(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise BlockingIOError("no more processes")
+
+    bench.server.kill()
+    psutil.wait_procs(bench.processes, timeout=PATIENCE)
+    monkeypatch.setattr("service.model.image_worker_link.subprocess.Popen", fail)
+    for _ in range(4):
+        with pytest.raises(ModelNotReady, match="try again"):
+            bench.ask().result(PATIENCE)
+    monkeypatch.undo()
+    for asked in [bench.ask() for _ in range(4)]:
+        assert_is_the_picture(asked.result(PATIENCE))
+
+
+def test_a_fork_server_that_can_have_no_process_keeps_those_that_are_there(bench: Bench) -> None:
+    server, program = bench.server, bench.workers._server._program
+    assert program
+    real = program._control
+    program._control, other_end = socket.socketpair()
+    other_end.settimeout(PATIENCE)
+
+    def refuse() -> None:
+        os.close(socket.recv_fds(other_end, FORK.size, 1)[1][0])
+        other_end.sendall(FORKED.pack(0, 0))
+
+    with other_end, program._control:
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        gone, busy = bench.processes
+        stop(busy)
+        kill(gone)
+        asked = [bench.ask() for _ in range(2)]
+        refusing.join(PATIENCE)
+        until(lambda: any(each.done() for each in asked))
+        busy.send_signal(signal.SIGCONT)
+        failed = [type(each.exception(PATIENCE)) for each in asked]
+        assert failed.count(ModelNotReady) == 1
+        assert failed.count(type(None)) == 1, "the other worker was ended too"
+    program._control = real
+    assert_is_the_picture(bench.ask().result(PATIENCE))
+    assert bench.server == server
+
+
 def test_signals_of_a_terminal_are_for_the_parent(bench: Bench) -> None:
     before = bench.processes
     for each in (bench.server, *before):
@@ -234,6 +280,7 @@ def test_closing_ends_what_is_in_work() -> None:
 
 PARENT = """
 import os, sys
+from service.model.image_worker import FORK, FORKED
 from service.model.image_workers import ImageWorkers
 from service.model.images import ImageLimits
 workers = ImageWorkers(2, ImageLimits(), 10)
