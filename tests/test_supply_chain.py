@@ -119,11 +119,15 @@ JSON_FORMAT = "google.protobuf.json_format"
 
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
 def test_threat_61_and_62_nothing_that_is_read_can_run(path: Path) -> None:
-    """No pickle but the one in multiprocessing's pipes, which are between our own processes and have no name that others could open."""
+    """No pickle but the one in multiprocessing's pipes, which are between our own processes and have no name that others could open.
+
+    And no program but this Python, which decodes pictures.
+    """
     tree = ast.parse(path.read_text())
     imported = {each.name for node in ast.walk(tree) if isinstance(node, ast.Import) for each in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert not {name for name in imported if name.partition(".")[0] in FORBIDDEN_MODULES or name == JSON_FORMAT}
+    forbidden = FORBIDDEN_MODULES - ({"subprocess"} if path.name == "image_worker_link.py" else set())
+    assert not {name for name in imported if name.partition(".")[0] in forbidden or name == JSON_FORMAT}
     for name, call in calls(tree):
         if FORBIDDEN_CALLS.fullmatch(name):
             pickled = [ast.unparse(each.value) for each in call.keywords if each.arg == "allow_pickle"]

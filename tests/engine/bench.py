@@ -14,11 +14,11 @@ FOREVER = float("inf")
 class Bench:
     """An engine over the counting runner, on a real device thread."""
 
-    def __init__(self, slots: int = 4, queue: int = 100) -> None:
+    def __init__(self, slots: int = 4, queue: int = 100, queue_seconds: float = 2.0) -> None:
         self.runner = CountingRunner(slots)
         self.observer = SilentObserver()
         self.device = DeviceLoop()
-        self.engine = Engine("fake", self.device, EngineLimits(queue), self.observer)
+        self.engine = Engine("fake", self.device, EngineLimits(queue, queue_seconds), self.observer)
         self.engine.load(lambda threads: self.runner)
 
     async def ask(self, wanted: Generation) -> tuple[int, ...]:
@@ -30,8 +30,10 @@ class Bench:
             return await place.run(wanted, listener)
 
 
-def run(work: Callable[[Bench], Awaitable[None]], slots: int = 4, queue: int = 100, seconds: float = 30) -> Bench:
-    bench = Bench(slots, queue)
+def run(
+    work: Callable[[Bench], Awaitable[None]], slots: int = 4, queue: int = 100, seconds: float = 30, queue_seconds: float = 2.0
+) -> Bench:
+    bench = Bench(slots, queue, queue_seconds)
     bench.device.start()
 
     async def main() -> None:

@@ -61,7 +61,7 @@ REST_FAULTS: dict[str, tuple[str, tuple[str, str, bytes]]] = {
     "the document": ("service.transports.rest.application.describe", ("GET", "/openapi.json", b"")),
     "beginning a visit": ("service.transports.rest.visits.identity", READ),
     "closing a visit": ("service.transports.visits.VisitBook.close", ("POST", "/v1/read", b"{")),
-    "draining": ("service.transports.rest.middleware._is_skipped", READ),
+    "draining": ("service.transports.rest.middleware._announces_body", READ),
 }
 """For each what breaks, and a request that comes to it."""
 

@@ -191,8 +191,8 @@ def _streamed(behaviour: Callable[[Any, Context], AsyncGenerator[Any, None]]) ->
                 try:
                     async with asyncio.timeout(LONGEST_SEND):
                         await context.write(response)
-                except TimeoutError:
-                    # It holds a stream for nothing, and would keep the server from stopping.
+                except (TimeoutError, grpc.aio.InternalError):
+                    # It does not read, and holds a stream for nothing, or it left meanwhile.
                     raise asyncio.CancelledError from None
 
     return send_all

@@ -22,6 +22,9 @@ LISTS = frozenset({"objects"})
 OBJECTS = frozenset({"box"})
 """Form fields that hold JSON."""
 
+FLAGS = frozenset({"stream", "strict"})
+"""Form fields that are true or false, in JSON's words."""
+
 CHARSETS = frozenset({b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1"})
 """Of a form. Python knows others, such as punycode and unicode_escape, that fail or make lone surrogates."""
 
@@ -102,8 +105,18 @@ def _form_fields(form: FormData) -> dict[str, Any]:
         elif len(values) > 1:
             raise InvalidRequest("A field is given twice.", (FieldProblem(name, "one value is needed"),))
         else:
-            fields[name] = _object(name, str(values[0])) if name in OBJECTS else values[0]
+            fields[name] = _value(name, str(values[0]))
     return fields
+
+
+def _value(name: str, text: str) -> object:
+    if name in OBJECTS:
+        return _object(name, text)
+    if name not in FLAGS:
+        return text
+    if text.lower() not in ("true", "false"):
+        raise InvalidRequest("A field is neither true nor false.", (FieldProblem(name, "true or false is needed"),))
+    return text.lower() == "true"
 
 
 def _object(name: str, text: str) -> Mapping[str, Any]:

@@ -123,6 +123,27 @@ def test_threat_22_who_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch, se
     assert lines(caplog)[0].startswith("a/B CANCELLED cancelled ")
 
 
+def test_a_stream_whose_client_left_is_no_failure_of_ours(server: Grpc, caplog: pytest.LogCaptureFixture) -> None:
+    """Found by fuzzing: what could not be sent was logged as an error."""
+
+    class Gone(UnreadContext):
+        async def write(self, response: object) -> None:
+            raise grpc.aio.InternalError("execute_batch")
+
+    async def answers(request: object, context: object) -> AsyncGenerator[str, None]:
+        yield "one"
+
+    async def followed() -> None:
+        book = VisitBook("grpc", server.metrics, PassedOn())
+        around: Any = calls._Call(book, Budget(), "a/B", {}, lambda: Gate().admit(Caller())).around(calls._streamed(answers), received)
+        with pytest.raises(asyncio.CancelledError):
+            await around("", Gone())
+
+    asyncio.run(followed())
+    assert lines(caplog)[0].startswith("a/B CANCELLED cancelled ")
+    assert "unforeseen" not in caplog.text
+
+
 def test_an_error_for_a_client_who_left_is_no_failure_of_ours(caplog: pytest.LogCaptureFixture) -> None:
     """Found by fuzzing: gRPC's library then raised something else, and logged it as an error."""
 
