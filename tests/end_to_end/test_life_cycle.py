@@ -1,5 +1,6 @@
 """Start and stop of the real process."""
 
+import json
 import os
 import shutil
 import signal
@@ -141,9 +142,32 @@ def test_a_model_that_cannot_be_read_is_told_in_one_line(tmp_path: Path, damage:
     refused(start("serve", "--port", "0", "--grpc-port", "0", "--config", str(config)), str(folder))
 
 
+def with_rows(file: Path, rows: int, wanted: int) -> None:
+    """Give the tensors that have so many ``rows`` others, of nothing but zeros, which take no room on the disk."""
+    with file.open("rb") as opened:
+        header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    size = 0
+    for tensor in (each for name, each in header.items() if name != "__metadata__"):
+        begin, end = tensor["data_offsets"]
+        length = end - begin
+        if tensor["shape"][0] == rows:
+            tensor["shape"][0], length = wanted, length // rows * wanted
+        tensor["data_offsets"] = [size, size + length]
+        size += length
+    raw = json.dumps(header).encode()
+    file.write_bytes(len(raw).to_bytes(8, "little") + raw)
+    os.truncate(file, 8 + len(raw) + size)
+
+
 def test_a_model_too_large_for_the_memory_is_told_in_one_line(tmp_path: Path) -> None:
-    config = tmp_path / "paliserve.toml"
-    config.write_text(f'workers = 0\n[[instances]]\nname = "mine"\nsource = "{CHECKPOINT}"\nvision_cache_bytes = {10**15}\n')
+    folder, config = tmp_path / "model", tmp_path / "paliserve.toml"
+    shutil.copytree(CHECKPOINT, folder)
+    sizes = json.loads((folder / "config.json").read_text())
+    rows = sizes["text_config"]["vocab_size"]
+    sizes["text_config"]["vocab_size"] = 10**9
+    (folder / "config.json").write_text(json.dumps(sizes))
+    with_rows(folder / "model.safetensors", rows, 10**9)
+    config.write_text(f'workers = 0\n[[instances]]\nname = "mine"\nsource = "{folder}"\n')
     refused(start("serve", "--port", "0", "--grpc-port", "0", "--config", str(config)), "mine takes", "GB are free", "slots")
 
 
