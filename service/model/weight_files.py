@@ -77,4 +77,9 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 found[name] = tuple(tensor.get_shape())
     except SafetensorError as error:
         raise WeightFileError(f"{path.name} cannot be read: {error}") from error
+    except RuntimeError:
+        # torch's word for a file that the system refuses to map.
+        raise WeightFileError(
+            f"{path.name} has {path.stat().st_size / 1e9:.1f} GB, which is more than this machine has memory for."
+        ) from None
     return found
