@@ -73,7 +73,7 @@ class Settings(BaseModel):
     max_held_bytes: int | None = Field(default=None, ge=1)
     vision_cache_per_caller: bool = False
     max_queue: int = Field(default=256, ge=1)
-    max_queue_seconds: Seconds = 2.0
+    max_queue_seconds: Seconds = 1.5
     default_timeout_seconds: float = Field(default=60.0, gt=0, le=3600, allow_inf_nan=False)
     step_seconds: Seconds = 60.0
     device: str = "auto"

@@ -29,7 +29,7 @@ class EngineLimits:
     """
 
     queue: int = 256
-    queue_seconds: float = 2.0
+    queue_seconds: float = 1.5
     prefill_tokens: int = 2048
 
 
