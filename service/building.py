@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -40,9 +38,6 @@ from service.settings import Settings
 from service.tasks.asks import ALL_TASKS
 
 logger = logging.getLogger(__name__)
-
-COMPUTING = 5
-"""How much nicer than the process that answers are those that compute on its cores."""
 
 
 class Builder:
@@ -172,15 +167,8 @@ def _device(one: Planned, settings: Settings, threads: int, replaced: Callable[[
     """What runs a device's instances: processes of their own, or with ``workers`` 0 a thread of this one."""
     if settings.workers == 0:
         return DeviceLoop(threads=lambda: threads)
-    begin = partial(_begin, settings.log_format, settings.log_level, one.device == "cpu")
+    begin = partial(logs.configure, settings.log_format, settings.log_level)
     return Workers(one.shape.copies, threads, begin, preload=["service.model.preloaded"], replaced=replaced)
-
-
-def _begin(log_format: str, log_level: str, shares_cores: bool) -> None:
-    """In a worker process, before anything else. What answers and refuses takes little, and must not wait for what computes beside it."""
-    logs.configure(log_format, log_level)
-    if shares_cores and sys.platform != "win32":
-        os.nice(COMPUTING)
 
 
 def blank_picture() -> bytes:
