@@ -99,7 +99,11 @@ def _surround(application: FastAPI, access: Access, service: Service, book: Visi
     if access.cors_origins:
         # A browser asks for leave before it sends a key, and pages read refusals too: outside of the guard.
         application.add_middleware(
-            CORSMiddleware, allow_origins=[each.lower() for each in access.cors_origins], allow_methods="*", allow_headers="*", expose_headers=EXPOSED
+            CORSMiddleware,
+            allow_origins=[each.lower() for each in access.cors_origins],
+            allow_methods="*",
+            allow_headers="*",
+            expose_headers=EXPOSED,
         )
     application.add_middleware(Browsers, hosts=access.allowed_hosts, origins=access.cors_origins, book=book)
     # Outermost: its waiting is no part of a visit's time.
