@@ -22,8 +22,9 @@ from load_tests.capacity.checking import poisson
 from load_tests.report import publish, table
 from load_tests.rivals.figures import percentile
 from load_tests.rivals.load_generator import ClosedLoop, OpenLoop, Reply, run_closed, run_open
-from load_tests.rivals.servers import Server, free_port, memory_bytes
+from load_tests.rivals.servers import Server, free_port
 from load_tests.rivals.workloads import take
+from load_tests.soak.census import holdings
 
 LOADS = (1.0, 2.0, 5.0, 10.0)
 """Times the capacity."""
@@ -100,7 +101,7 @@ class Watch:
 
     def _look(self) -> None:
         while not self._ended.wait(0.5):
-            self.seen.append(memory_bytes(self._server.group))
+            self.seen.append(sum(held.pss for held in holdings(self._server.group).values()))
 
 
 def schedule(capacity: float, load: float, seconds: float, seed: int) -> list[float]:

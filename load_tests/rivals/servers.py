@@ -95,11 +95,6 @@ def cpu_seconds(group: int) -> float:
     return sum(_ticks(stat, group) for stat in Path("/proc").glob("[0-9]*/stat")) / TICK
 
 
-def memory_bytes(group: int) -> int:
-    """Main memory of the living processes of a group; what several share is counted once."""
-    return sum(_proportional(stat.parent) for stat in Path("/proc").glob("[0-9]*/stat") if _is_of(stat, group))
-
-
 def machine_seconds() -> tuple[float, float]:
     """Processor time that was taken on the whole machine, and that its host took away from it."""
     user, nice, system, _, _, interrupts, soft, stolen = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
@@ -111,21 +106,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _is_of(stat: Path, group: int) -> bool:
-    try:
-        return int(stat.read_text().rpartition(")")[2].split()[2]) == group
-    except OSError:
-        return False
-
-
-def _proportional(process: Path) -> int:
-    try:
-        lines = (process / "smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
 def _ticks(stat: Path, group: int) -> int:

@@ -1,4 +1,4 @@
-"""A full service says so before it reads a request, so that refusing costs next to nothing and those inside are served on."""
+"""A full service says so before it reads a request, so that refusing costs little beside answering."""
 
 import re
 import time

@@ -63,7 +63,7 @@ async def _left(request: Request) -> None:
 
 
 class Visits:
-    """ASGI middleware around everything: opens a visit, answers what nobody caught, closes with one log line and the metrics."""
+    """ASGI middleware around the routes: opens a visit, answers what nobody caught, closes with one log line and the metrics."""
 
     def __init__(self, app: ASGIApp, book: VisitBook) -> None:
         self._app = app
