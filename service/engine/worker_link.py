@@ -31,7 +31,8 @@ class WorkerLink:
 
     ``running``: what it was given and has not ended; ``begun`` and ``cancelled``: those of them that have begun, and that nobody waits for.
     ``pictures``: the numbers of those it knows.
-    ``mark``: when its running step began (0: none runs) as the watch saw it last, and since when it has seen just that.
+    ``mark``: when its running step began (0: none runs) as the watch saw it last, and since when it has seen just that; None
+    before its first look.
     ``is_gone``: it works on nothing any more; ``hangs``: because a step did not end.
     None in a queue of answers: the process is gone, and no other answer comes.
     """
@@ -47,7 +48,7 @@ class WorkerLink:
     begun: set[Key] = field(default_factory=set)
     cancelled: set[Key] = field(default_factory=set)
     pictures: set[int] = field(default_factory=set)
-    mark: tuple[float, float] = (0.0, 0.0)
+    mark: tuple[float, float] | None = None
     is_ready: bool = False
     is_gone: bool = False
     hangs: bool = False
@@ -67,7 +68,7 @@ class WorkerLink:
 
     def unmoved(self, began: float, now: float) -> float:
         """Seconds for which it has had work and neither begun nor ended a step. ``began``: when its running step did."""
-        if not self.running or began != self.mark[0]:
+        if self.mark is None or not self.running or began != self.mark[0]:
             self.mark = began, now
         return now - self.mark[1]
 

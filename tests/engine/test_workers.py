@@ -339,7 +339,11 @@ def test_threat_47_who_waits_for_a_step_that_never_ends_is_told_and_the_worker_r
 def test_threat_47_a_worker_that_stands_still_between_two_steps_is_seen(workers: Workers) -> None:
     now = 1000.0
     run(workers, lambda engine: asyncio.sleep(0))
-    first = workers._workers[0]
+    first, second = workers._workers
+    second.running["fake", 1] = Submission(1, generation(answer=1), arrived=0.0)
+    assert second.unmoved(0.0, now) == 0, "nobody has looked before"
+    assert second.unmoved(0.0, now + 10) == 10
+    second.running.clear()
     assert first.unmoved(0.0, now) == 0
     assert first.unmoved(0.0, now + 50) == 0, "it has nothing to do"
     first.running["fake", 1] = Submission(1, generation(answer=1), arrived=0.0)
