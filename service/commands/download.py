@@ -1,0 +1,34 @@
+"""``paliserve download``: fetch checkpoints from the hub."""
+
+import argparse
+from pathlib import Path
+
+from service.commands.arguments import Commands, settings_of
+from service.errors import OperatorError
+
+
+def add(commands: Commands) -> None:
+    """The command and its arguments."""
+    parser = commands.add_parser("download", help="fetch checkpoints from the hub into its cache, and check their sums")
+    parser.add_argument("checkpoints", nargs="*", metavar="MODEL", help="hub id, such as google/paligemma-3b-mix-224")
+    parser.add_argument("--revision", help="such as bfloat16, float16, or a commit (main)")
+    parser.add_argument("--config", type=Path, help="settings as TOML: fetch all checkpoints and adapters of the hub that they name")
+    parser.set_defaults(run=_run)
+
+
+def _run(asked: argparse.Namespace) -> int:
+    from service.model.hub import fetch, is_fetched, verify  # noqa: PLC0415
+
+    if not asked.checkpoints and not asked.config:
+        raise OperatorError("name a checkpoint, such as google/paligemma-3b-mix-224, or settings that do, with --config.")
+    wanted = [(name, asked.revision) for name in asked.checkpoints]
+    if asked.config:
+        for instance in settings_of(asked).instances:
+            sources = [(instance.source, instance.revision), *((each.source, each.revision) for each in instance.adapters)]
+            wanted += [(source, revision) for source, revision in sources if is_fetched(source)]
+    for name, revision in dict.fromkeys(wanted):
+        folder = fetch(name, revision)
+        print(f"{name}: {folder} ({verify(folder)} checksums right)")
+    if not wanted:
+        print(f"{asked.config}: nothing of the hub is named")
+    return 0
