@@ -5,7 +5,8 @@ from contextlib import suppress
 
 import pytest
 
-from load_tests.rivals.http_framing import Connection, parse_head, post
+from service.bench.http_connection import Connection
+from service.bench.http_framing import parse_head, post
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
