@@ -46,6 +46,8 @@ def draw(outcome: Outcome, title: str, path: Path) -> None:
 
 
 def _latencies(axis: Any, loads: list[Load]) -> None:
+    from matplotlib import ticker  # noqa: PLC0415
+
     for name, colour in LATENCIES.items():
         seen = [(load.offered, getattr(load, name)) for load in loads if load.p50 is not None]
         axis.plot(*zip(*seen, strict=True), color=colour, marker="o", markersize=4, label=name) if seen else None
@@ -53,7 +55,9 @@ def _latencies(axis: Any, loads: list[Load]) -> None:
         seen = [(load.offered, load.first_p50) for load in loads if load.first_p50 is not None]
         axis.plot(*zip(*seen, strict=True), color=LATENCIES["p50"], marker="^", markersize=4, linestyle="--", label="first token, p50")
     axis.set_yscale("log")
+    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
+    axis.yaxis.set_minor_formatter(ticker.NullFormatter())
     axis.set_ylabel("latency, ms")
 
 

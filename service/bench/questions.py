@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.bench.http_framing import request
 from service.bench.pictures import Picture
 from service.bench.plan import TASKS
 from service.errors import OperatorError
@@ -18,7 +17,8 @@ WORDS = {"answer": "how many shapes are there?", "detect": "purple star ; sign",
 """Of tasks that nobody gave any; a region is the middle of the picture."""
 
 WORDLESS = ("caption", "read")
-BOUNDARY = "paliserve-bench-7f0e4c1b9d"
+_BOUNDARY = "paliserve-bench-7f0e4c1b9d"
+FORM = f"multipart/form-data; boundary={_BOUNDARY}"
 SIDES = ("x_min", "y_min", "x_max", "y_max")
 
 
@@ -31,17 +31,15 @@ class Question:
     prefix: str
     picture: Picture
 
-    def form(self, image: bytes, headers: Mapping[str, str], base: str = "") -> bytes:
-        """A whole HTTP request; multipart, because JSON would carry a third more bytes. ``base`` stands before the path."""
+    def form(self, image: bytes) -> bytes:
+        """The body over REST, of type ``FORM``; multipart, because JSON would carry a third more bytes."""
         parts = [
-            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
             for name, values in self.fields.items()
             for value in (values if isinstance(values, list) else [values])
         ]
-        head = f'{"".join(parts)}--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="image"\r\n\r\n'
-        body = b"".join((head.encode(), image, f"\r\n--{BOUNDARY}--\r\n".encode()))
-        kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
-        return request("POST", f"{base}/v1/{self.task}", {**headers, **kind}, body)
+        head = f'{"".join(parts)}--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="image"\r\n\r\n'
+        return b"".join((head.encode(), image, f"\r\n--{_BOUNDARY}--\r\n".encode()))
 
 
 def questions(tasks: Sequence[str], words: str | None, options: Mapping[str, Any], pictures: Sequence[Picture]) -> list[Question]:

@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from service.bench.http_connection import HttpServer
+from service.bench.http_framing import request
 from service.bench.load_generator import Server
-from service.bench.questions import Question
+from service.bench.questions import FORM, Question
 from service.errors import OperatorError
 
 PORTS = {"http": 80, "https": 443}
@@ -35,9 +36,13 @@ def over_rest(url: str, key: str | None, ca: Path | None) -> Target:
             tls = ssl.create_default_context(cafile=ca)
         except (OSError, ValueError) as error:
             raise OperatorError(f"--ca {ca}: {_reason(error)}.") from None
-    headers = {"Host": parts.netloc, **({"Authorization": f"Bearer {key}"} if key else {})}
+    headers = {"Host": parts.netloc, "Content-Type": FORM, **({"Authorization": f"Bearer {key}"} if key else {})}
     base = parts.path.rstrip("/")
-    return Target(url, HttpServer(port, host, tls), lambda question, image: question.form(image, headers, base))
+
+    def write(question: Question, image: bytes) -> bytes:
+        return request("POST", f"{base}/v1/{question.task}", headers, question.form(image))
+
+    return Target(url, HttpServer(port, host, tls), write)
 
 
 def over_grpc(address: str, key: str | None, ca: Path | None) -> Target:
@@ -74,6 +79,8 @@ async def look(target: Target, asked: Sequence[Question], timeout: float) -> lis
         raise OperatorError(f"{target.address} did not answer within {timeout:g} s.") from None
     except ssl.SSLCertVerificationError as error:
         raise OperatorError(f"{target.address}: {error.verify_message}: --ca names a file of whom to trust.") from None
+    except ssl.SSLError as error:
+        raise OperatorError(f"{target.address} does not agree on TLS ({error.reason}): is it http?") from None
     except OSError as error:
         raise OperatorError(f"{target.address} cannot be reached: {_reason(error)}. paliserve serve starts a server.") from None
     except (EOFError, ValueError):
