@@ -12,7 +12,7 @@ import uvicorn
 
 from service.observability.metrics import Metrics
 from service.transports.rest.connections import ConnectionLimits, Connections
-from service.transports.rest.protocol import Times
+from service.transports.rest.receipts import Times
 
 PATIENT = Times(head=20.0, body=20.0, send=20.0, rate=32_000)
 LIMITS = ConnectionLimits(0, 0, PATIENT)
