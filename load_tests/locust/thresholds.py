@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from locust.stats import RequestStats
+if TYPE_CHECKING:
+    # Importing locust changes Python's own modules.
+    from locust.stats import RequestStats
 
 REFUSED = "refused"
 """What a user calls a failure whose answer was that the server is full for now."""
@@ -26,7 +28,7 @@ class Thresholds:
     refusals: float = 0.05
     p95: Mapping[str, float] = field(default_factory=lambda: {OTHERS: 15_000.0})
 
-    def broken_by(self, stats: RequestStats) -> Iterator[str]:
+    def broken_by(self, stats: "RequestStats") -> Iterator[str]:
         """In words, all that does not hold."""
         total, named = stats.total.num_requests, {entry.name: entry for entry in stats.entries.values() if entry.num_requests}
         if total < self.requests:
@@ -44,6 +46,6 @@ class Thresholds:
                 yield f"{name}: the p95 is {seen:.0f} ms, and at most {allowed:.0f} ms are allowed"
 
 
-def check(stats: RequestStats, user_classes: Iterable[type[Any]]) -> list[str]:
+def check(stats: "RequestStats", user_classes: Iterable[type[Any]]) -> list[str]:
     """All that does not hold of the thresholds of all these users, each once."""
     return list(dict.fromkeys(line for each in user_classes for line in each.thresholds.broken_by(stats)))

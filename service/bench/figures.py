@@ -50,7 +50,7 @@ class Load:
     @property
     def errors(self) -> float:
         """Share of those sent that were not answered, 0..1."""
-        return 1 - self.answered / self.sent if self.sent else 0.0
+        return (self.refused + self.failed) / self.sent if self.sent else 0.0
 
 
 def percentile(values: Iterable[float], share: float) -> float:

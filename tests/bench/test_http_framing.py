@@ -1,14 +1,8 @@
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import pytest
 
-from service.bench.http_connection import Connection
-from service.bench.http_framing import parse_head, post
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+from service.bench.http_framing import get, last_event, parse_head, post, request
 
 
 def test_a_request_is_whole() -> None:
@@ -18,42 +12,25 @@ def test_a_request_is_whole() -> None:
     assert json.loads(body) == {"question": "wie groß?"}
 
 
+def test_its_host_is_named_once() -> None:
+    assert get("/livez").count(b"Host:") == 1
+    assert b"\r\nHost: example.org:8000\r\n" in request("GET", "/", {"Host": "example.org:8000"})
+    assert b"Content-Length: 0\r\n" in request("POST", "/", {}, b"")
+
+
 def test_a_head_is_read_whatever_the_case_of_its_names() -> None:
     head = parse_head(b"HTTP/1.1 503 Service Unavailable\r\nCONTENT-length: 12\r\nConnection: Close\r\n\r\n")
     assert (head.status, head.length, head.keeps_open) == (503, 12, False)
 
 
-def test_a_chunked_reply_is_refused() -> None:
+def test_a_head_tells_a_length_or_chunks() -> None:
+    assert parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").length is None
     with pytest.raises(ValueError, match="Content-Length"):
-        parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        parse_head(b"HTTP/1.1 200 OK\r\n\r\n")
 
 
-@pytest.mark.parametrize("closes", [False, True])
-def test_a_connection_is_kept_or_opened_anew(closes: bool) -> None:
-    opened = 0
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal opened
-        opened += 1
-        with suppress(asyncio.IncompleteReadError):
-            while await reader.readuntil(b"\r\n\r\n"):
-                await reader.readexactly(2)
-                closing = b"Connection: close\r\n" if closes else b""
-                writer.write(b"HTTP/1.1 200 OK\r\n" + closing + b"Content-Length: 2\r\n\r\nhi")
-                if closes:
-                    break
-        writer.close()
-
-    assert asyncio.run(_ask_twice(handle)) == [(200, b"hi"), (200, b"hi")]
-    assert opened == (2 if closes else 1)
-
-
-async def _ask_twice(handle: Handler) -> list[tuple[int, bytes]]:
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    connection = Connection(server.sockets[0].getsockname()[1])
-    replies = [await connection.ask(post("/", {})) for _ in range(2)]
-    connection.close()
-    server.close()
-    # Lets both ends see that they are closed.
-    await asyncio.sleep(0.05)
-    return replies
+def test_the_last_event_is_no_comment() -> None:
+    body = b'event: token\ndata: {"text":"a"}\n\n: still at work\n\nevent: result\ndata: {"text":"ab"}\n\n: bye\n\n'
+    assert last_event(body) == ("result", '{"text":"ab"}')
+    assert last_event(b"data: bare\n\n") == ("message", "bare")
+    assert last_event(b": nothing\n\n") == ("", "")
