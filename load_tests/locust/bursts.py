@@ -13,7 +13,7 @@ CALM, BURST = 2, 150
 """Users."""
 
 PERIOD = 4.0
-"""Seconds; the last half of each is a burst."""
+"""Seconds; the first half of each is a burst."""
 
 
 class RestBursts(MixedTasks, RestUser):
@@ -24,7 +24,7 @@ class RestBursts(MixedTasks, RestUser):
 
 
 class Bursts(LoadTestShape):
-    """Calm and burst in turn, until the run's time is over."""
+    """Burst and calm in turn, until the run's time is over."""
 
     use_common_options = True
 
@@ -34,4 +34,4 @@ class Bursts(LoadTestShape):
         options: Any = self.runner.environment.parsed_options if self.runner else None
         if options and options.run_time and now > options.run_time:
             return None
-        return (CALM if now % PERIOD < PERIOD / 2 else BURST), float(BURST)
+        return (BURST if now % PERIOD < PERIOD / 2 else CALM), float(BURST)

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, ClassVar
@@ -37,10 +37,16 @@ class Scenario:
 
     streams: ClassVar[bool] = False
     thresholds: ClassVar[Thresholds]
+    _users: ClassVar[Iterator[int]] = itertools.count()
 
     def asks(self) -> Iterator[Ask]:
         """Each user has its own."""
         raise NotImplementedError
+
+    def _in_turn(self, asked: Sequence[Question]) -> Iterator[Question]:
+        """Without an end; each user begins one further than the one before."""
+        start = next(self._users) % len(asked)
+        return itertools.islice(itertools.cycle(asked), start, None)
 
 
 class MixedTasks(Scenario):
@@ -49,9 +55,8 @@ class MixedTasks(Scenario):
     thresholds = Thresholds(entries=TASKS)
 
     def asks(self) -> Iterator[Ask]:
-        """Users begin at different tasks."""
-        start = random.randrange(len(TASKS))
-        for question in itertools.islice(itertools.cycle(questions(TASKS, None, {}, [SCENE])), start, None):
+        """Named for their tasks."""
+        for question in self._in_turn(questions(TASKS, None, {}, [SCENE])):
             yield Ask(question.task, question, _fresh(SCENE))
 
 
@@ -75,12 +80,11 @@ class HighResolution(Scenario):
     thresholds = Thresholds(entries=("detect at 448", "detect at 896"), requests=4, p95={OTHERS: 30_000.0})
 
     def asks(self) -> Iterator[Ask]:
-        """In turn."""
+        """Named for their resolutions."""
         picture = _large()
-        sides = itertools.cycle(("448", "896"))
-        while True:
-            side = next(sides)
-            yield Ask(f"detect at {side}", questions(["detect"], None, {"resolution": side}, [picture])[0], _fresh(picture))
+        asked = [questions(["detect"], None, {"resolution": side}, [picture])[0] for side in ("448", "896")]
+        for question in self._in_turn(asked):
+            yield Ask(f"detect at {question.fields['resolution']}", question, _fresh(picture))
 
 
 class Streaming(Scenario):
@@ -91,7 +95,7 @@ class Streaming(Scenario):
 
     def asks(self) -> Iterator[Ask]:
         """Captions and boxes in turn."""
-        for question in itertools.cycle(questions(["caption", "detect"], None, {"stream": "true"}, [SCENE])):
+        for question in self._in_turn(questions(["caption", "detect"], None, {"stream": "true"}, [SCENE])):
             yield Ask(f"{question.task}, streamed", question, _fresh(SCENE))
 
 
