@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     # Importing locust changes Python's own modules.
     from locust.stats import RequestStats
 
-REFUSED = "refused"
-"""What a user calls a failure whose answer was that the server is full for now."""
+REFUSED = "the server takes no more for now"
+"""What users call a failure that is no more than that. A connection that is refused is another thing."""
 
 OTHERS = "*"
 
@@ -23,7 +23,7 @@ class Thresholds:
     """
 
     entries: tuple[str, ...]
-    requests: int = 10
+    requests: int = 8
     failures: float = 0.0
     refusals: float = 0.05
     p95: Mapping[str, float] = field(default_factory=lambda: {OTHERS: 15_000.0})

@@ -1,4 +1,4 @@
-"""Each scenario of locust for two seconds against the real server, as ``make load-test`` runs it for longer."""
+"""Each scenario of locust for three seconds against the real server, as ``make load-test`` runs it for longer."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ ENTRIES = {
 
 def load_test(server: Server, scenario: str, *more: str) -> subprocess.CompletedProcess[str]:
     addresses = ("--url", server.url, "--grpc", f"127.0.0.1:{server.grpc_port}")
-    command = [sys.executable, "-m", "load_tests.locust", "--seconds", "2", "--scenario", scenario, *addresses, *more]
+    command = [sys.executable, "-m", "load_tests.locust", "--seconds", "3", "--scenario", scenario, *addresses, *more]
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
