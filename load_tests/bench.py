@@ -19,12 +19,13 @@ from service.bench.questions import questions
 from service.bench.report import document, remarks, rows
 from service.bench.target import over_rest
 
+TIMEOUT = 30.0
 WAYS: dict[str, dict[str, Any]] = {"whole answers": {}, "streams": {"stream": "true"}}
 
 
 def measure(url: str, options: dict[str, Any], plan: Plan) -> Outcome:
     """Seven tasks in turn about the embedded picture, a new file each time."""
-    asked = questions((), None, options, sample_pictures())
+    asked = questions((), None, options | {"timeout_ms": round(1000 * TIMEOUT)}, sample_pictures())
     return asyncio.run(Benchmark(over_rest(url, None, None), asked, plan, lambda seconds, doing: None).run())
 
 
@@ -32,7 +33,7 @@ def main() -> None:
     """Measure, and write ``results/bench.*``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="at each rate")
-    plan = Plan((), parser.parse_args().seconds, 30.0, 32, 0, cached=False)
+    plan = Plan((), parser.parse_args().seconds, TIMEOUT, 32, 0, cached=False)
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         server = Server("service.main", ["serve", "--port", str(port), "--grpc-port", "0"], port, "/readyz", Path(folder) / "log")

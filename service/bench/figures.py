@@ -14,6 +14,9 @@ SETTLING = 0.1
 REFUSALS = frozenset({429, 503})
 """The server says at once that it will not answer now."""
 
+WAITED = frozenset({200, 504, GAVE_UP})
+"""Whose wait counts: an answer, or none within the time."""
+
 TOLD = {GAVE_UP: "no answer in time", BROKEN: "connection failed"}
 
 
@@ -64,7 +67,7 @@ def measured(replies: Sequence[Reply], rate: float, seconds: float) -> Load:
     began = SETTLING * seconds
     window = [each for each in replies if began <= each.due < seconds]
     answered = [each for each in window if each.status == 200]
-    latencies = [each.latency for each in window if each.status in (200, GAVE_UP)]
+    latencies = [each.latency for each in window if each.status in WAITED]
     refused = sum(each.status in REFUSALS for each in window)
     came = [each for each in replies if each.status == 200 and began <= each.ended < seconds]
     streamed = [each for each in answered if not math.isnan(each.first)]

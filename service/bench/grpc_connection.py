@@ -42,7 +42,7 @@ def call(question: Question, image: bytes) -> Call:
     fields = {name: value for name, value in question.fields.items() if name != "stream"}
     resolution = f"RESOLUTION_{fields.pop('resolution', 'unspecified').upper()}"
     if question.fields.get("stream"):
-        options = {name: fields[name] for name in ("model", "max_tokens") if name in fields}
+        options = {name: fields[name] for name in ("model", "max_tokens", "timeout_ms") if name in fields}
         message = pb.StreamGenerateRequest(image=image, prompt=question.prefix, resolution=resolution, **options)
         return Call("StreamGenerate", message.SerializeToString(), streams=True)
     if "box" in fields:

@@ -31,20 +31,26 @@ def add(commands: Commands) -> None:
     address.add_argument("--url", default=URL, help=f"over REST ({URL})")
     address.add_argument("--grpc", metavar="HOST:PORT", help="over gRPC; https://HOST:PORT for TLS")
     whom.add_argument("--key", help=f"of a server that wants one (${KEY})")
-    whom.add_argument("--ca", type=Path, metavar="FILE", help="certificates to trust beside none other, for https")
+    whom.add_argument("--ca", type=Path, metavar="FILE", help="certificates of whom to trust, for https (those of the system)")
     what = parser.add_argument_group("what")
-    what.add_argument("--task", nargs="+", choices=TASKS, default=[], help="in turn (all seven; with --prompt generate)")
-    what.add_argument("--prompt", metavar="WORDS", help="a question, names with ; between them, a region's four numbers, or any prefix")
+    what.add_argument(
+        "--task", nargs="+", choices=TASKS, default=[], metavar="TASK", help=f"{', '.join(TASKS)}, in turn (all; with --prompt generate)"
+    )
+    what.add_argument(
+        "--prompt", metavar="WORDS", help="a question; names with ; between; X_MIN Y_MIN X_MAX Y_MAX in pixels; or any prefix"
+    )
     what.add_argument("--image", nargs="+", default=[], metavar="FILE", help="files, globs or folders (a picture that is embedded)")
     what.add_argument("--cached", action="store_true", help="let the server's cache know the pictures; else each comes as a new file")
-    what.add_argument("--model", help="name of the instance")
+    what.add_argument("--model", help="name of the instance that is asked (the server's choice)")
     what.add_argument("--resolution", choices=["224", "448", "896", "auto"])
     what.add_argument("--max-tokens", type=int, metavar="N")
     what.add_argument("--stream", action="store_true", help="answers as streams: also the time to the first token, and between tokens")
     much = parser.add_argument_group("how much")
     much.add_argument("--rate", nargs="+", type=float, default=[], metavar="R", help="requests a second (parts of the capacity)")
     much.add_argument("--duration", type=float, default=10.0, metavar="S", help="seconds at each rate (10)")
-    much.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds after which a request is given up (30)")
+    much.add_argument(
+        "--timeout", type=float, default=30.0, metavar="S", help="seconds after which a request is given up, which the server is told (30)"
+    )
     much.add_argument("--concurrency", type=int, default=32, metavar="N", help="requests at once while the capacity is found (32)")
     much.add_argument("--seed", type=int, default=0, help="of the arrivals (0)")
     then = parser.add_argument_group("what of it")
@@ -62,11 +68,13 @@ def _run(asked: argparse.Namespace) -> int:
 
     plan, target, questions = _plan(asked), _target(asked), _questions(asked)
     _check_files(asked)
-    with progress("bench", round(plan.whole), "s") as bar:
+    with progress("bench", plan.whole, "s") as bar:
+        # Seconds by the second would say nothing.
+        bar.bar_format = "{desc} {percentage:3.0f}% {bar} {elapsed} < {remaining}{postfix}"
 
         def watch(seconds: float, doing: str) -> None:
             bar.set_postfix_str(doing, refresh=False)
-            bar.update(round(seconds, 1) - bar.n)
+            bar.update(seconds - bar.n)
 
         outcome = _measure(Benchmark(target, questions, plan, watch))
     if outcome.loads:
@@ -111,6 +119,8 @@ def _questions(asked: argparse.Namespace) -> "list[Question]":
     from service.bench.questions import questions  # noqa: PLC0415
 
     options: dict[str, Any] = {name: getattr(asked, name) for name in ("model", "resolution", "max_tokens") if getattr(asked, name)}
+    # So the server may refuse at once what it could not answer in time.
+    options["timeout_ms"] = round(1000 * asked.timeout)
     if asked.stream:
         options["stream"] = "true"
     pictures = read_pictures(asked.image) if asked.image else sample_pictures()

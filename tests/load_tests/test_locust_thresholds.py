@@ -65,7 +65,7 @@ def test_what_several_users_ask_for_is_told_once(stats: Fill) -> None:
         thresholds = LIMITS
 
     class Other(User):
-        thresholds = Thresholds(entries=("read",))
+        thresholds = Thresholds(entries=("read",), requests=10)
 
     assert len(check(stats(good=1), [User, User, Other])) == 2
     assert check(stats(), [User]) == []
