@@ -62,6 +62,9 @@ class Turnstile:
         task = task_of("POST", head.path) if head else None
         if head is None or task is None or not self._hosts.include(head.headers[b"host"].decode()):
             return None
+        if head.size + head.length < len(data):
+            # Who sends many at once is not to keep the event loop with them.
+            return None
         authorization = head.headers.get(b"authorization")
         try:
             # Who stops, or cannot work, has other words for it.
