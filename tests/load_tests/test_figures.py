@@ -1,20 +1,11 @@
-import math
-
 import pytest
 
 from load_tests.rivals.figures import closed, opened, same_texts, waste
-from service.bench.figures import percentile
 from service.bench.load_generator import GAVE_UP, Reply
 
 
 def reply(index: int, ended: float, due: float = 0.0, status: int = 200, fields: dict[str, object] | None = None) -> Reply:
     return Reply(index, status, due, ended, {"text": "", "tokens": 1} | (fields or {}))
-
-
-def test_percentiles_are_values_that_were_seen() -> None:
-    assert percentile([3.0, 1.0, 2.0, 4.0], 0.5) == 2.0
-    assert percentile(range(1, 101), 0.95) == 95
-    assert math.isnan(percentile([], 0.5))
 
 
 def test_a_closed_loop_is_measured_from_the_ramps_end_on() -> None:
