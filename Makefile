@@ -8,9 +8,10 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -I $(STUBS)=protos/paligemma/v1 -I 
     protos/paligemma/v1/paligemma.proto protos/inference/inference.proto
 FUZZ_SECONDS ?= 300
 SOAK_SECONDS ?= 600
+LOAD_TEST_SECONDS ?= 15
 LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-.PHONY: demo test test-cluster soak check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz-rest fuzz-grpc fuzz-images fuzz-parsers amplification lock parity bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity bench-overload evaluate clean
+.PHONY: demo test test-cluster soak check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz-rest fuzz-grpc fuzz-images fuzz-parsers amplification lock parity load-test bench bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity bench-overload evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -98,6 +99,12 @@ parity: .venv/dev ## tokens against generate(), a thousand random requests for e
 	PARITY_REQUESTS=1000 $(BIN)/python -m pytest -q -s --timeout 3600 tests/model/test_runner_parity.py tests/model/test_embedded_parity.py \
 	    tests/model/test_strict.py tests/model/test_runner.py | grep -o 'parity .*'
 
+load-test: .venv/dev ## locust's users over REST and gRPC against the embedded models, each scenario 15 seconds, with thresholds: 3 minutes
+	$(BIN)/python -m load_tests.locust --seconds $(LOAD_TEST_SECONDS)
+
+bench: .venv/dev ## latency and answers of the embedded model against load, by paliserve bench: less than 3 minutes
+	$(BIN)/python -m load_tests.bench
+
 bench-rivals: .venv/bench ## the server beside FastAPI with a lock, LitServe and fixed batches: about 15 minutes on 4 cores
 	$(BIN)/python -m load_tests.rivals
 
@@ -146,7 +153,7 @@ evaluate: .venv/dev ## the embedded models' table of figures, written to service
 	@touch $@ .venv/runtime
 
 .venv/bench: .venv/dev
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,rivals]'
 	@touch $@
 
 clean:

@@ -24,7 +24,8 @@ import uvicorn
 from PIL import Image
 
 from load_tests.report import spread, write
-from load_tests.rivals.http_framing import Connection, get, post
+from service.bench.http_connection import Connection
+from service.bench.http_framing import get, post
 from service.engine.device import Submission
 from service.engine.device_loop import DeviceLoop
 from service.engine.engine import Engine, EngineLimits

@@ -18,13 +18,14 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import service.demo
-from load_tests.capacity.checking import poisson
 from load_tests.report import publish, table
-from load_tests.rivals.figures import percentile
-from load_tests.rivals.load_generator import ClosedLoop, OpenLoop, Reply, run_closed, run_open
 from load_tests.rivals.servers import Server, free_port
 from load_tests.rivals.workloads import take
 from load_tests.soak.census import holdings
+from service.bench.arrivals import poisson
+from service.bench.figures import percentile
+from service.bench.http_connection import HttpServer
+from service.bench.load_generator import ClosedLoop, OpenLoop, Reply, run_closed, run_open
 
 LOADS = (1.0, 2.0, 5.0, 10.0)
 """Times the capacity."""
@@ -116,7 +117,7 @@ def schedule(capacity: float, load: float, seconds: float, seed: int) -> list[fl
 def measure(load: float, capacity: float, seconds: float, replies: Sequence[Reply], memory: Sequence[int]) -> Storm:
     """The figures of a storm of so many ``seconds``."""
     began, ended = BEFORE + SETTLING, BEFORE + seconds
-    during = [each for each in replies if began <= each.sent < ended]
+    during = [each for each in replies if began <= each.due < ended]
     answered = [each.latency for each in during if each.status == 200]
     refused = [each.latency for each in during if each.status == 503]
     in_time = sum(1 for each in replies if each.status == 200 and each.latency <= TIMEOUT and began <= each.ended < ended)
@@ -148,7 +149,7 @@ def _bins(replies: Sequence[Reply], begin: float, end: float) -> list[tuple[int,
     """Of each ``BIN`` in which something was sent its number, from 1, and its median latency, infinite where not all was answered."""
     bins = []
     for number in range(int((end - begin) / BIN)):
-        sent = [each for each in replies if number * BIN <= each.sent - begin < (number + 1) * BIN]
+        sent = [each for each in replies if number * BIN <= each.due - begin < (number + 1) * BIN]
         answered = all(each.status == 200 for each in sent)
         if sent:
             bins.append((number + 1, percentile([each.latency for each in sent], 0.5) if answered else math.inf))
@@ -176,7 +177,7 @@ def run(seconds: float, loads: Sequence[float]) -> list[Storm]:
                 times = schedule(capacity, load, seconds, 1000 * number)
                 sent = [requests[place % POOL] for place in range(len(times))]
                 with Watch(server) as watch:
-                    replies = client.submit(run_open, OpenLoop(port, tuple(times), 3 * TIMEOUT), sent).result()
+                    replies = client.submit(run_open, OpenLoop(HttpServer(port), tuple(times), 3 * TIMEOUT), sent).result()
                 around = (capacity + _capacity(client, port, requests)) / 2
                 # Two looks a second, and one figure for each.
                 storms.append(measure(load, around, seconds, replies, watch.seen[::2]))
@@ -189,7 +190,7 @@ def run(seconds: float, loads: Sequence[float]) -> list[Storm]:
 
 
 def _capacity(client: ProcessPoolExecutor, port: int, requests: Sequence[bytes]) -> float:
-    loop = ClosedLoop(port, concurrent=48, ramp=96, count=POOL - 144, longest=REFERENCE)
+    loop = ClosedLoop(HttpServer(port), concurrent=48, ramp=96, count=POOL - 144, longest=REFERENCE)
     replies = client.submit(run_closed, loop, requests).result()
     measured = [each for each in replies[loop.ramp : loop.ramp + loop.count] if each.status == 200]
     return (len(measured) - 1) / (measured[-1].ended - measured[0].ended)

@@ -1,29 +1,15 @@
 """How a benchmark's figures are kept: a JSON file and a Markdown table beside it."""
 
 import json
-import os
-import platform
 import statistics
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from service.machine import description
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("paliserve", "torch", "transformers", "numpy", "pillow")
-
-
-def machine(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
-    """What the figures were measured on."""
-    model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
-    return {
-        "processor": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-        "measured": datetime.now(UTC).date().isoformat(),
-    }
 
 
 def spread(values: Sequence[float]) -> str:
@@ -40,7 +26,7 @@ def publish(
     name: str, text: str, command: str, figures: dict[str, Any], packages: Sequence[str] = PACKAGES, made: str = "Measured"
 ) -> None:
     """Write ``results/NAME.json`` and ``results/NAME.md``, whose last line says how and where it was ``made``; print the latter."""
-    about = machine(packages)
+    about = description(packages)
     versions = ", ".join(f"{package} {number}" for package, number in about["versions"].items())
     where = f"{about['processor']}, {about['cores']} cores, Python {about['python']}, {versions}; {about['measured']}"
     whole = f"{text}\n\n{made} by `{command}` on {where}.\n"
@@ -53,10 +39,3 @@ def publish(
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []

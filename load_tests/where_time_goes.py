@@ -12,9 +12,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from load_tests.report import publish, table
 from load_tests.rivals.figures import closed
-from load_tests.rivals.load_generator import ClosedLoop, run_closed
 from load_tests.rivals.servers import TICK, Server, free_port
 from load_tests.rivals.workloads import take
+from service.bench.http_connection import HttpServer
+from service.bench.load_generator import ClosedLoop, run_closed
 from service.building import blank_picture
 from service.engine.generation import Generation, Prompt
 from service.model.images import ImageLimits, ImageReader
@@ -39,7 +40,7 @@ def processes() -> list[tuple[str, ...]]:
             for seed, count in ((1, 400), (2, REQUESTS)):
                 raw = [request.ours(600_000) for request in take("embedded", seed, 1, RAMP + count + AT_ONCE)]
                 before = _ticks()
-                replies = client.submit(run_closed, ClosedLoop(port, AT_ONCE, RAMP, count, 600.0), raw).result()
+                replies = client.submit(run_closed, ClosedLoop(HttpServer(port), AT_ONCE, RAMP, count, 600.0), raw).result()
             took = {process: 1000 * (ticks - before.get(process, 0)) / TICK / len(replies) for process, ticks in _ticks().items()}
             group = sorted((process for process in took if os.getpgid(process) == server.group), key=lambda process: -took[process])
         finally:

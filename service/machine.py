@@ -1,9 +1,15 @@
-"""What this process may use of the machine."""
+"""What the machine is, and what this process may use of it."""
 
 import ctypes
 import os
+import platform
+from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from service.observability.version import package_version
 
 try:
     import resource
@@ -24,6 +30,18 @@ def cores() -> int:
     if quota.isdigit() and period.strip().isdigit():
         allowed = min(allowed, -(-int(quota) // int(period)))
     return max(1, allowed)
+
+
+def description(packages: Sequence[str]) -> dict[str, Any]:
+    """What figures were measured on, and when: the processor, its cores, the versions of Python and of these packages."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return {
+        "processor": next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor()),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: package_version(name) for name in packages},
+        "measured": datetime.now(UTC).date().isoformat(),
+    }
 
 
 def memory_bytes() -> int:

@@ -25,6 +25,14 @@ def test_a_containers_share_counts_in_whole_cores(cgroup: Path, quota: str, core
     assert machine.cores() == cores
 
 
+def test_figures_are_kept_with_what_they_were_measured_on() -> None:
+    about = machine.description(("pillow", "no-such-package"))
+    assert about["cores"] > 0
+    assert about["processor"]
+    assert about["versions"]["pillow"][0].isdigit()
+    assert about["versions"]["no-such-package"] == "0"
+
+
 def test_memory_is_the_machines_or_the_containers(cgroup: Path) -> None:
     whole = machine.memory_bytes()
     assert whole > 100_000_000

@@ -9,7 +9,8 @@ from load_tests.capacity.answering import answer
 from load_tests.capacity.calibration import Measured, calibrate
 from load_tests.capacity.checking import LOADS, check
 from load_tests.capacity.plots import draw_check, draw_hashing, draw_load, draw_ramp
-from load_tests.report import RESULTS, machine, publish
+from load_tests.report import PACKAGES, RESULTS, publish
+from service.machine import description
 
 ROUNDS = 3
 SIMPLE = ("paliserve", "numpy")
@@ -22,7 +23,7 @@ def run_calibrate(rounds: int) -> Measured:
 
 def _keep(measured: list[Measured]) -> Measured:
     chosen = sorted(measured, key=lambda each: each.capacity)[len(measured) // 2]
-    times = replace(chosen.times, facts=chosen.times.facts | {"capacity": chosen.capacity, "machine": machine()})
+    times = replace(chosen.times, facts=chosen.times.facts | {"capacity": chosen.capacity, "machine": description(PACKAGES)})
     times.save(RESULTS / "capacity-calibration.json")
     return chosen
 

@@ -18,9 +18,10 @@ from load_tests.capacity.traffic import Kind
 from load_tests.capacity.watching import TRIES, is_disturbed, watched
 from load_tests.rivals.contest import Disturbance
 from load_tests.rivals.figures import closed
-from load_tests.rivals.load_generator import ClosedLoop, Reply, run_closed
 from load_tests.rivals.servers import TICK, Server, free_port
 from load_tests.rivals.workloads import Request, take
+from service.bench.http_connection import HttpServer
+from service.bench.load_generator import ClosedLoop, Reply, run_closed
 from service.planning import ON_CPU
 
 SMALLER, LARGER = "shapes-224", "shapes-448"
@@ -91,7 +92,7 @@ def _calibrate(seed: int, seconds: float) -> Measured:
 
 def _ask(client: ProcessPoolExecutor, port: int, at_once: int, requests: Sequence[Request], seconds: float) -> list[Reply]:
     """Replies of a closed loop of so many seconds, or until there are no requests any more. Errors: RuntimeError where one is no answer."""
-    loop = ClosedLoop(port, at_once, 0, len(requests) - at_once, seconds)
+    loop = ClosedLoop(HttpServer(port), at_once, 0, len(requests) - at_once, seconds)
     replies = client.submit(run_closed, loop, [each.ours(PATIENCE_MS) for each in requests]).result()
     failed = [reply for reply in replies if reply.status != 200]
     if failed:

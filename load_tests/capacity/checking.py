@@ -16,10 +16,12 @@ from load_tests.capacity.simulation import Run, Simulation
 from load_tests.capacity.traffic import Arrival
 from load_tests.capacity.watching import TRIES, is_disturbed, watched
 from load_tests.rivals.contest import Disturbance
-from load_tests.rivals.figures import percentile
-from load_tests.rivals.load_generator import OpenLoop, Reply, run_open
 from load_tests.rivals.servers import Server, free_port
 from load_tests.rivals.workloads import Request
+from service.bench.arrivals import poisson
+from service.bench.figures import percentile
+from service.bench.http_connection import HttpServer
+from service.bench.load_generator import OpenLoop, Reply, run_open
 
 LOADS = (0.5, 0.85, 1.25)
 """Parts of the capacity."""
@@ -77,16 +79,8 @@ class RealServer:
         return watched(self._server, lambda: self._ask(times, requests))
 
     def _ask(self, times: Sequence[float], requests: Sequence[Request]) -> list[Reply]:
-        loop = OpenLoop(self.port, tuple(times), 2 * TIMEOUT)
+        loop = OpenLoop(HttpServer(self.port), tuple(times), 2 * TIMEOUT)
         return self._client.submit(run_open, loop, [each.ours(round(1000 * TIMEOUT)) for each in requests[: len(times)]]).result()
-
-
-def poisson(rate: float, seconds: float, seed: int) -> list[float]:
-    """Moments of arrivals."""
-    chance, moment, times = random.Random(seed), 0.0, []
-    while (moment := moment + chance.expovariate(rate)) < seconds:
-        times.append(moment)
-    return times
 
 
 def simulate(measured: Measured, times: Sequence[float], requests: Sequence[Request], seed: int) -> Run:
@@ -103,7 +97,7 @@ def simulate(measured: Measured, times: Sequence[float], requests: Sequence[Requ
 
 def of_replies(replies: Sequence[Reply]) -> Figures:
     """What the client saw."""
-    window = [reply for reply in replies if WARMING <= reply.sent < SECONDS]
+    window = [reply for reply in replies if WARMING <= reply.due < SECONDS]
     good = [reply.latency for reply in window if reply.status == 200]
     return Figures(len(good) / (SECONDS - WARMING), percentile(good, 0.5), percentile(good, 0.95), 1 - len(good) / max(1, len(window)))
 

@@ -11,7 +11,7 @@ from load_tests.capacity.replica import Replica
 from load_tests.capacity.routing import Router
 from load_tests.capacity.service_times import ReplicaTimes
 from load_tests.capacity.traffic import Arrival
-from load_tests.rivals.figures import percentile
+from service.bench.figures import percentile
 
 SCRAPE = 1.0
 """Seconds between two looks at the replicas' gauges."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import subprocess
 import sys
 import time
@@ -15,10 +14,11 @@ from pathlib import Path
 from load_tests.rivals.figures import Closed, Open, closed, opened
 from load_tests.rivals.fixed_batches import BATCH, FixedBatches
 from load_tests.rivals.heartbeat import STANDSTILL, Heartbeat
-from load_tests.rivals.http_framing import Connection
-from load_tests.rivals.load_generator import ClosedLoop, OpenLoop, Reply, run_closed, run_open
 from load_tests.rivals.servers import ROOT, Server, cpu_seconds, free_port, machine_seconds
 from load_tests.rivals.workloads import Request, take
+from service.bench.arrivals import poisson
+from service.bench.http_connection import Connection, HttpServer
+from service.bench.load_generator import ClosedLoop, OpenLoop, Reply, run_closed, run_open
 from service.planning import demo_settings
 
 OURS, LOCK, LITSERVE, FIXED = "PaliServe", "lock", "LitServe", "fixed"
@@ -105,7 +105,7 @@ class Contest:
         """Ask each some requests, see what it costs idle, and pause it."""
         for name, server in self._servers.items():
             server.wait_until_ready()
-            loop = ClosedLoop(server.port, min(number, BATCH), 0, number, LONG_MS / 1000)
+            loop = ClosedLoop(HttpServer(server.port), min(number, BATCH), 0, number, LONG_MS / 1000)
             replies = self._client.submit(run_closed, loop, self._raw(name, self.requests(0, 1, loop.needed))).result()
             failed = [reply for reply in replies if reply.status != 200]
             if failed:
@@ -140,7 +140,7 @@ class Contest:
             replies, seen = self._watched(lambda: self._fixed.run(requests))
         else:
             server, raw = self._servers[name], self._raw(name, requests)
-            loop = ClosedLoop(server.port, stage.concurrent, ramp, count, 30.0 + 3 * (ramp + count) / self._rate(name, stage))
+            loop = ClosedLoop(HttpServer(server.port), stage.concurrent, ramp, count, 30.0 + 3 * (ramp + count) / self._rate(name, stage))
             self._only(name)
             replies, seen = self._watched(lambda: self._client.submit(run_closed, loop, raw).result())
             server.pause()
@@ -158,13 +158,11 @@ class Contest:
         return min(tries, key=lambda each: each[1].amount)[0]
 
     def _run_open(self, name: str, rate: float, seconds: tuple[float, float], deadline: float) -> tuple[Open, Disturbance]:
-        chance, moment, times = random.Random(int(100 * rate)), 0.0, []
-        while (moment := moment + chance.expovariate(rate)) < seconds[1]:
-            times.append(moment)
+        times = poisson(rate, seconds[1], int(100 * rate))
         server = self._servers[name]
         requests = self.requests(OPEN_REQUESTS + self._open_loops, 1, len(times))
         raw = [each.ours(round(1000 * deadline)) for each in requests] if name == OURS else self._raw(name, requests)
-        loop = OpenLoop(server.port, tuple(times), 1.25 * deadline)
+        loop = OpenLoop(HttpServer(server.port), tuple(times), 1.25 * deadline)
         self._only(name)
         replies, seen = self._watched(lambda: self._client.submit(run_open, loop, raw).result())
         asyncio.run(self._settle(server, self._raw(name, requests[:1])[0]))

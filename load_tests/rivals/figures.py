@@ -1,11 +1,12 @@
 """From replies to figures."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from load_tests.rivals.load_generator import BROKEN, Reply
+from service.bench.figures import percentile, written_tokens
+from service.bench.http_connection import BROKEN
+from service.bench.load_generator import Reply
 
 PHASES = ("queue", "preprocess", "vision", "prefill", "decode", "total")
 
@@ -55,12 +56,6 @@ class Waste:
     batch_rows: float
 
 
-def percentile(values: Iterable[float], share: float) -> float:
-    """The smallest value that at least ``share`` of all values do not exceed; nan where there are none."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
-
-
 def closed(replies: Sequence[Reply], ramp: int, count: int) -> Closed:
     """The ``count`` replies after the ``ramp``, each limit moved to the end of its batch. With no ramp the time runs from the start."""
     first = _end_of_batch(replies, ramp) if ramp else 0
@@ -90,7 +85,7 @@ def _end_of_batch(replies: Sequence[Reply], index: int) -> int:
 
 def opened(replies: Sequence[Reply], begin: float, end: float, deadline: float) -> Open:
     """Of the requests that were sent between ``begin`` and ``end`` seconds."""
-    window = [reply for reply in replies if begin <= reply.sent < end]
+    window = [reply for reply in replies if begin <= reply.due < end]
     good = [reply.latency for reply in window if reply.status == 200 and reply.latency <= deadline]
     refused = [reply.latency for reply in window if reply.status == 503]
     broken = sum(reply.status == BROKEN for reply in window)
@@ -126,12 +121,6 @@ def waste(replies: Iterable[Reply]) -> Waste:
         best_ratio=time / (prefill + useful),
         batch_rows=len(answers) / sum(1 / each["rows"] for each in answers),
     )
-
-
-def written_tokens(reply: Reply) -> int:
-    """Tokens of an answer, by whoever gave it."""
-    usage = reply.fields.get("usage")
-    return int(usage["completion_tokens"] if isinstance(usage, dict) else reply.fields.get("tokens", 0))
 
 
 def phases(replies: Iterable[Reply]) -> dict[str, dict[str, float]]:

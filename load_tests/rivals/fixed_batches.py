@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from load_tests.rivals.load_generator import Reply
 from load_tests.rivals.workloads import Request
+from service.bench.load_generator import Reply
 
 BATCH = 16
 

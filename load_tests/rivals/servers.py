@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from load_tests.rivals.http_framing import Connection, get
+from service.bench.http_connection import Connection
+from service.bench.http_framing import get
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 180.0

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from load_tests.rivals.http_framing import post
 from load_tests.rivals.medium_model import WORDS
+from service.bench.http_framing import post
 from service.demo import questions
 from service.demo.scenes import Scene, SceneKind, draw_scene, make_scene
 from service.tasks import prompts

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from load_tests.rivals.http_framing import Connection, get
+from service.bench.http_connection import Connection
+from service.bench.http_framing import get
 
 KIB = 1024
 

@@ -9,11 +9,11 @@ from itertools import cycle
 from pathlib import Path
 
 from load_tests.capacity.calibration import mixed
-from load_tests.capacity.checking import poisson
 from load_tests.rivals.servers import Server
 from load_tests.rivals.workloads import Request
 from load_tests.soak.census import Holding, holdings, scraped, total
 from load_tests.soak.visitors import Outcome, Visitors
+from service.bench.arrivals import poisson
 
 AT_ONCE = 12
 """Visitors of the closed loop: enough to keep two cores busy."""

@@ -10,8 +10,9 @@ from typing import Any
 
 import grpc
 
-from load_tests.rivals.http_framing import Connection, post
 from load_tests.rivals.workloads import Request
+from service.bench.http_connection import Connection
+from service.bench.http_framing import post
 from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.grpc.generated import paligemma_pb2_grpc
 

@@ -14,7 +14,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from load_tests.rivals.http_framing import Connection, post
+from service.bench.http_connection import Connection
+from service.bench.http_framing import post
 from tests.end_to_end.conftest import CHECKPOINT, Server
 from tests.end_to_end.crowd import Crowd, Outcome
 from tests.end_to_end.test_grpc import HELD, metric

@@ -1,19 +1,11 @@
-import math
-
 import pytest
 
-from load_tests.rivals.figures import closed, opened, percentile, same_texts, waste
-from load_tests.rivals.load_generator import GAVE_UP, Reply
+from load_tests.rivals.figures import closed, opened, same_texts, waste
+from service.bench.load_generator import GAVE_UP, Reply
 
 
-def reply(index: int, ended: float, sent: float = 0.0, status: int = 200, fields: dict[str, object] | None = None) -> Reply:
-    return Reply(index, status, sent, ended, {"text": "", "tokens": 1} | (fields or {}))
-
-
-def test_percentiles_are_values_that_were_seen() -> None:
-    assert percentile([3.0, 1.0, 2.0, 4.0], 0.5) == 2.0
-    assert percentile(range(1, 101), 0.95) == 95
-    assert math.isnan(percentile([], 0.5))
+def reply(index: int, ended: float, due: float = 0.0, status: int = 200, fields: dict[str, object] | None = None) -> Reply:
+    return Reply(index, status, due, ended, {"text": "", "tokens": 1} | (fields or {}))
 
 
 def test_a_closed_loop_is_measured_from_the_ramps_end_on() -> None:
@@ -36,10 +28,10 @@ def test_what_is_not_answered_counts_as_failed() -> None:
 
 def test_an_open_loop_counts_answers_in_time_refusals_and_late_ones() -> None:
     replies = [
-        reply(0, 1.0, sent=0.5),
-        reply(1, 3.9, sent=1.0),
-        reply(2, 1.2, sent=1.1, status=503),
-        reply(3, 3.0, sent=1.5, status=GAVE_UP),
+        reply(0, 1.0, due=0.5),
+        reply(1, 3.9, due=1.0),
+        reply(2, 1.2, due=1.1, status=503),
+        reply(3, 3.0, due=1.5, status=GAVE_UP),
     ]
     seen = opened(replies, 0.0, 2.0, deadline=2.0)
     assert (seen.offered, seen.good, seen.refused, seen.late) == (2.0, 0.5, 0.5, 1.0)

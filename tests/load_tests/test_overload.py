@@ -5,14 +5,14 @@ import math
 import pytest
 
 from load_tests.overload import AFTER, BEFORE, BIN, CALM, SETTLING, measure, recovery, schedule
-from load_tests.rivals.load_generator import GAVE_UP, Reply
+from service.bench.load_generator import GAVE_UP, Reply
 
 SECONDS = 15.0
 ENDED = BEFORE + SECONDS
 
 
-def reply(sent: float, latency: float, status: int = 200) -> Reply:
-    return Reply(0, status, sent, sent + latency, {})
+def reply(due: float, latency: float, status: int = 200) -> Reply:
+    return Reply(0, status, due, due + latency, {})
 
 
 def test_a_storm_has_calm_before_and_after() -> None:
