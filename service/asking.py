@@ -35,7 +35,10 @@ async def ask(settings: Settings, image: bytes, prompt: str, model: str | None, 
 
 @asynccontextmanager
 async def opened(settings: Settings, model: str | None) -> AsyncIterator[PaliServe]:
-    """The service with one instance, the first or the one of that name, warm until the block is left. Errors: PaliServeError, OperatorError."""
+    """The service with one instance, the first or the one of that name, warm until the block is left.
+
+    Errors: CheckpointError, OperatorError.
+    """
     service = PaliServe(settings.model_copy(update={"instances": (asked_instance(settings, model),)}), Metrics("ask"))
     await service.start()
     try:
