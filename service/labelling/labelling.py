@@ -92,6 +92,8 @@ async def label_folder(order: Order, labeller: Labeller, watcher: Watcher) -> Ou
     found = find_pictures(order.folder)
     if not found.pictures and not found.unreadable:
         raise OperatorError(f"{order.folder}: there is no picture in it.")
+    if order.out.is_dir():
+        raise OperatorError(f"{order.out} is a folder: name a file, such as {order.out / 'coco.json'}.")
     if order.out.exists() and not order.journal.exists() and not order.anew:
         raise OperatorError(
             f"{order.out} was not made here: {order.journal.name} is not beside it. Name another --out, or replace it with --anew."
@@ -170,7 +172,7 @@ class _Run:
             except PASSING as error:
                 if time.monotonic() - self._answered > PATIENCE:
                     raise OperatorError(f"no picture was answered for {PATIENCE:.0f} s: {error.message}") from None
-                await asyncio.sleep(errors.retry_after(error) * errors.jitter(error))
+                await asyncio.sleep(min(PATIENCE, errors.retry_after(error) * errors.jitter(error)))
             else:
                 self._answered = time.monotonic()
                 return labelled
