@@ -18,13 +18,19 @@ from tests.end_to_end.conftest import Server
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-CLIENTS = README.partition("\n## Clients\n")[2].partition("\n## ")[0]
-EXAMPLES = re.findall(r"```sh\n(curl .*?)```\s*```json\n(.*?)```", README.replace(CLIENTS, ""), re.DOTALL)
-SECTIONS = {part.partition("\n")[0]: re.findall(r"```(\w+)\n(.*?)```", part, re.DOTALL) for part in CLIENTS.split("\n### ")[1:]}
+CLIENTS, RECIPES = (README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0] for heading in ("Clients", "Recipes"))
+EXAMPLES = re.findall(r"```sh\n(curl .*?)```\s*```json\n(.*?)```", README.replace(CLIENTS, "").replace(RECIPES, ""), re.DOTALL)
+SECTIONS = {
+    part.partition("\n")[0]: re.findall(r"```(\w+)\n(.*?)```", part, re.DOTALL)
+    for chapter in (CLIENTS, RECIPES)
+    for part in chapter.split("\n### ")[1:]
+}
 """By heading, the blocks: language and text. They are run in order, and a block of text or JSON is what the one before it prints."""
 
 RUN = {"sh": ["bash", "-euc"], "python": [sys.executable, "-c"], "js": ["node", "--input-type=module", "-e"]}
 PAGE = "A page in a browser"
+MANY = "Many pictures, several at once"
+PALISERVE = ".venv/bin/paliserve"
 CHANGING = {"id", "timings_ms"}
 
 
@@ -84,8 +90,6 @@ def test_a_client_of_the_readme(server: Server, folder: Path, heading: str) -> N
     blocks = SECTIONS[heading]
     assert any(language in RUN for language, _ in blocks)
     told = ""
-    # As in an activated environment.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for language, text in blocks:
         if language not in RUN:
             agree(json.loads(text), json.loads(told)) if language == "json" else agree_as_text(text, told)
@@ -94,12 +98,32 @@ def test_a_client_of_the_readme(server: Server, folder: Path, heading: str) -> N
             needed("node")
         elif "npm " in text:
             needed("npm")
-        run = text.replace("127.0.0.1:8000", server.url.removeprefix("http://")).replace("127.0.0.1:8001", f"127.0.0.1:{server.grpc_port}")
-        done = subprocess.run(
-            [*RUN[language], run], cwd=folder, capture_output=True, text=True, timeout=200, check=False, env=os.environ | {"PATH": path}
-        )
-        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-        told = done.stdout
+        told = run(language, text, server, folder)
+
+
+def run(language: str, text: str, server: Server, folder: Path) -> str:
+    """What a block prints, run as in an activated environment, and about that server."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # This very code, whichever is installed.
+    about = text.replace(PALISERVE, "python -m service.main")
+    about = about.replace("127.0.0.1:8000", server.url.removeprefix("http://")).replace("127.0.0.1:8001", f"127.0.0.1:{server.grpc_port}")
+    done = subprocess.run(
+        [*RUN[language], about], cwd=folder, capture_output=True, text=True, timeout=200, check=False, env=os.environ | {"PATH": path}
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
+
+
+def test_a_recipe_waits_for_a_server_that_is_full(folder: Path) -> None:
+    ((language, text), _) = SECTIONS[MANY]
+    narrow = Server(environ={"PALISERVE_MAX_QUEUE": "1", "PALISERVE_WORKERS": "0"})
+    try:
+        many = text.replace("main(sorted(", "main(20 * sorted(")
+        assert many != text
+        assert len(run(language, many, narrow, folder).splitlines()) == 40
+        assert narrow.series("paliserve_requests_refused_total", reason="queue_full") > 0
+    finally:
+        narrow.close()
 
 
 @pytest.fixture
