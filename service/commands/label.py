@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from service.commands.arguments import Commands, add_config, settings_of
 from service.commands.output import progress
-from service.errors import OperatorError
+from service.errors import OperatorError, PaliServeError
 from service.observability.logs import escape
 
 if TYPE_CHECKING:
@@ -58,11 +58,14 @@ def _run(asked: argparse.Namespace) -> int:
         outcome = asyncio.run(label_folder(order, labeller, shown))
     except KeyboardInterrupt:
         shown.close()
-        told = f"{shown.done} of {shown.pictures} pictures are labelled; the same command goes on from there"
-        print(f"paliserve: stopped: {told if shown.pictures else 'nothing was begun'}.", file=sys.stderr)
+        print(f"paliserve: stopped: {shown.so_far() or 'nothing was begun.'}", file=sys.stderr)
         return 130
-    finally:
+    except (OperatorError, PaliServeError):
         shown.close()
+        if shown.done:
+            print(shown.so_far(), file=sys.stderr)
+        raise
+    shown.close()
     skipped = f", {outcome.skipped} skipped" if outcome.skipped else ""
     print(f"{asked.out}: {outcome.pictures} pictures, {outcome.objects} objects{skipped}")
     return 1 if outcome.skipped else 0
@@ -109,6 +112,11 @@ class _Shown:
         """See ``Watcher``."""
         tqdm.write(escape(f"{name}: {reason}"), file=sys.stderr)
         self._step()
+
+    def so_far(self) -> str:
+        """What an ended run leaves; nothing where it had not begun."""
+        told = f"{self.done} of {self.pictures} pictures are labelled; the same command goes on from there."
+        return told if self.pictures else ""
 
     def close(self) -> None:
         """The bar is not drawn any more."""

@@ -114,4 +114,7 @@ def _locked(file: io.FileIO) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError:
+        # Some network file systems have no locks; whole lines are written there all the same.
+        return True
     return True

@@ -15,7 +15,7 @@ from service.labelling.labelled import Labelled
 from service.labelling.pictures import PictureFile, find_pictures
 from service.labelling.prompt import LabelPrompt
 
-MOST_BYTES = 200_000_000
+MOST_BYTES = 100_000_000
 """Of a file that is read at all."""
 
 MOST_TRIES = 3
