@@ -163,7 +163,7 @@ def test_who_only_refuses_is_not_waited_for_for_ever(folder: Path, monkeypatch: 
     monkeypatch.setattr(labelling, "PATIENCE", 0.05)
     labeller = Scripted(script)
     with pytest.raises(OperatorError, match=r"no picture was answered .*: Full"):
-        run(folder, labeller)
+        run(folder, labeller, concurrent=1)
     assert not (folder.parent / "coco.json").exists()
     again = Scripted()
     assert run(folder, again) == Outcome(10, 10, 0)
