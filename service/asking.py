@@ -1,6 +1,8 @@
-"""One question about one picture, answered in this process."""
+"""Questions answered in this process, without a server."""
 
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +25,30 @@ async def ask(settings: Settings, image: bytes, prompt: str, model: str | None, 
     if save is not None:
         _check_target(save)
     # One question is answered before a process of its own would be ready.
-    one = {"workers": 0, "image_workers": 0, "instances": (_asked(settings, model),)}
-    service = PaliServe(settings.model_copy(update=one), Metrics("ask"))
-    await service.start()
-    try:
+    async with opened(settings.model_copy(update={"workers": 0, "image_workers": 0}), model) as service:
         result = await service.tasks.generate(image, Options(model=model), prompt)
-    finally:
-        await service.stop()
     if save is not None:
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         draw(ImageReader(limits).open(image), [*result.detections, *result.segments]).save(save)
     return generate_response(result, uuid.uuid4().hex).model_dump(mode="json")
 
 
-def _asked(settings: Settings, model: str | None) -> InstanceSettings:
-    """The one instance that is loaded for the question."""
+@asynccontextmanager
+async def opened(settings: Settings, model: str | None) -> AsyncIterator[PaliServe]:
+    """The service with one instance, the first or the one of that name, warm until the block is left.
+
+    Errors: CheckpointError, OperatorError.
+    """
+    service = PaliServe(settings.model_copy(update={"instances": (asked_instance(settings, model),)}), Metrics("ask"))
+    await service.start()
+    try:
+        yield service
+    finally:
+        await service.stop()
+
+
+def asked_instance(settings: Settings, model: str | None) -> InstanceSettings:
+    """The one instance that is loaded for questions. Errors: OperatorError."""
     instances = settings.instances or demo_settings()
     found = next((each for each in instances if model in (None, each.name)), None)
     if found is None:

@@ -4,12 +4,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from service.commands import ask, bench, download, key, models, serve
+from service.commands import ask, bench, download, key, label, models, serve
 from service.errors import InvalidRequest, OperatorError, PaliServeError
 from service.observability import logs
 from service.observability.version import package_version
 
-COMMANDS = (serve, ask, models, download, bench, key)
+COMMANDS = (serve, ask, label, models, download, bench, key)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,6 +20,10 @@ SERVICE_LINK = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(T
 """What Kubernetes puts into the environment for a Service called paliserve, or paliserve-and-more, without the prefix."""
 
 
+OF_CLIENTS = frozenset({"PALISERVE_KEY"})
+"""Variables of the commands that ask a server: none is a setting."""
+
+
 HostName = Annotated[str, Field(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[?[0-9A-Fa-f:]+\]?)(:\d{1,5})?$")]
 """See ``FetchLimits``."""
 
@@ -167,7 +171,7 @@ def _from_file(config: Path | None) -> tuple[str, dict[str, Any]]:
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, text in environ.items():
-        if not name.startswith(PREFIX):
+        if not name.startswith(PREFIX) or name in OF_CLIENTS:
             continue
         key = name.removeprefix(PREFIX)
         if SERVICE_LINK.fullmatch(key) or (key.endswith("PORT") and "://" in text):

@@ -71,6 +71,10 @@ def test_a_file_with_instances(tmp_path: Path) -> None:
     )
 
 
+def test_the_key_of_clients_is_no_setting() -> None:
+    assert load(environ={"PALISERVE_KEY": "secret"}) == load()
+
+
 def test_instances_in_the_environment() -> None:
     found = load(environ={"PALISERVE_INSTANCES": '[{"name": "a", "source": "b", "slots": 2}]'})
     assert found.instances == (InstanceSettings(name="a", source="b", slots=2),)

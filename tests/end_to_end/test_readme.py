@@ -2,11 +2,8 @@
 
 import base64
 import json
-import os
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,39 +12,17 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from tests.end_to_end.conftest import Server
+from tests.end_to_end.readmes import agree, needed, run, run_all, sections
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-CLIENTS = README.partition("\n## Clients\n")[2].partition("\n## ")[0]
-EXAMPLES = re.findall(r"```sh\n(curl .*?)```\s*```json\n(.*?)```", README.replace(CLIENTS, ""), re.DOTALL)
-SECTIONS = {part.partition("\n")[0]: re.findall(r"```(\w+)\n(.*?)```", part, re.DOTALL) for part in CLIENTS.split("\n### ")[1:]}
-"""By heading, the blocks: language and text. They are run in order, and a block of text or JSON is what the one before it prints."""
+CLIENTS, RECIPES = (README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0] for heading in ("Clients", "Recipes"))
+EXAMPLES = re.findall(r"```sh\n(curl .*?)```\s*```json\n(.*?)```", README.replace(CLIENTS, "").replace(RECIPES, ""), re.DOTALL)
+SECTIONS = sections(CLIENTS, "###") | sections(RECIPES, "###")
+"""By heading: see ``run_all``."""
 
-RUN = {"sh": ["bash", "-euc"], "python": [sys.executable, "-c"], "js": ["node", "--input-type=module", "-e"]}
 PAGE = "A page in a browser"
-CHANGING = {"id", "timings_ms"}
-
-
-def agree(shown: Any, told: Any, path: str = "") -> None:
-    """What is shown is part of what is told; numbers may differ a little between processors."""
-    if isinstance(shown, dict):
-        for key, value in shown.items():
-            if key not in CHANGING:
-                agree(value, told[key], f"{path}.{key}")
-    elif isinstance(shown, list):
-        assert len(shown) == len(told), path
-        for index, (one, other) in enumerate(zip(shown, told, strict=True)):
-            agree(one, other, f"{path}.{index}")
-    elif isinstance(shown, float):
-        assert shown == pytest.approx(told, rel=0.05, abs=0.1), path
-    elif not path.endswith(".counts"):
-        assert shown == told, path
-
-
-def agree_as_text(shown: str, told: str) -> None:
-    """Dots stand for anything, a line of them for any lines."""
-    pattern = re.escape(shown.strip()).replace("\\\n…\\\n", "\n(?:.*\n)*?").replace("…", ".*")
-    assert re.fullmatch(pattern, told.strip()), told
+MANY = "Many pictures, several at once"
 
 
 def test_every_task_is_shown() -> None:
@@ -57,18 +32,9 @@ def test_every_task_is_shown() -> None:
 
 @pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=[command.split("/v1/")[1].split()[0] for command, _ in EXAMPLES])
 def test_a_request_of_the_readme(server: Server, command: str, shown: str) -> None:
-    run = command.replace("http://127.0.0.1:8000", server.url)
-    output = subprocess.run(["bash", "-c", run], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    about = command.replace("http://127.0.0.1:8000", server.url)
+    output = subprocess.run(["bash", "-c", about], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     agree(json.loads(shown), json.loads(output))
-
-
-def needed(program: str) -> str:
-    """Where a program is. Where tests count, it must be there: see ``.ci/run``."""
-    found = shutil.which(program)
-    if found is None and not os.environ.get("CI"):
-        pytest.skip(f"{program} is not installed")
-    assert found, f"{program} is not installed"
-    return found
 
 
 @pytest.fixture
@@ -81,25 +47,19 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("heading", [heading for heading in SECTIONS if heading != PAGE])
 def test_a_client_of_the_readme(server: Server, folder: Path, heading: str) -> None:
-    blocks = SECTIONS[heading]
-    assert any(language in RUN for language, _ in blocks)
-    told = ""
-    # As in an activated environment.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for language, text in blocks:
-        if language not in RUN:
-            agree(json.loads(text), json.loads(told)) if language == "json" else agree_as_text(text, told)
-            continue
-        if language == "js":
-            needed("node")
-        elif "npm " in text:
-            needed("npm")
-        run = text.replace("127.0.0.1:8000", server.url.removeprefix("http://")).replace("127.0.0.1:8001", f"127.0.0.1:{server.grpc_port}")
-        done = subprocess.run(
-            [*RUN[language], run], cwd=folder, capture_output=True, text=True, timeout=200, check=False, env=os.environ | {"PATH": path}
-        )
-        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-        told = done.stdout
+    run_all(SECTIONS[heading], server, folder)
+
+
+def test_a_recipe_waits_for_a_server_that_is_full(folder: Path) -> None:
+    ((language, text), _) = SECTIONS[MANY]
+    narrow = Server(environ={"PALISERVE_MAX_QUEUE": "1", "PALISERVE_WORKERS": "0"})
+    try:
+        many = text.replace("main(sorted(", "main(20 * sorted(")
+        assert many != text
+        assert len(run((language, many), narrow, folder).splitlines()) == 40
+        assert narrow.series("paliserve_requests_refused_total", reason="queue_full") > 0
+    finally:
+        narrow.close()
 
 
 @pytest.fixture
