@@ -6,14 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from service.commands import ask, completion, download, key, models, serve
+from service.commands import ask, completion, doctor, download, key, models, serve
 from service.commands.arguments import CommandParser, examples
 from service.commands.output import coloured
 from service.errors import InvalidRequest, OperatorError, PaliServeError
 from service.observability import logs
 from service.observability.version import package_version
 
-COMMANDS = (serve, ask, models, download, key, completion)
+COMMANDS = (serve, ask, models, download, key, doctor, completion)
 """As ``paliserve --help`` lists them."""
 
 

@@ -27,7 +27,7 @@ from service.watchdog import Watchdog
 logger = logging.getLogger(__name__)
 
 Begin = Callable[[str, int, int], None]
-"""Is told of each part of a start before it is done: what it is, how many were done before it, and how many there are; at last that all are."""
+"""Is told of each part of a start before it is done: what it is, how many were done before it, of how many; at last that all are done."""
 
 
 class PaliServe:

@@ -19,6 +19,7 @@ class Loading(AbstractContextManager["Loading"]):
 
     def __init__(self, shown: bool = True) -> None:
         self._ended = threading.Event()
+        self._drawing = threading.Lock()
         self._bar = None
         if shown and is_terminal(sys.stderr):
             self._bar = tqdm(desc="starting", total=1, bar_format=LAYOUT, leave=False, file=sys.stderr, dynamic_ncols=True)
@@ -42,7 +43,7 @@ class Loading(AbstractContextManager["Loading"]):
         """Take the bar away."""
         self._ended.set()
         if self._bar is not None:
-            with self._bar.get_lock():
+            with self._drawing:
                 self._bar.close()
                 self._bar = None
 
@@ -50,6 +51,6 @@ class Loading(AbstractContextManager["Loading"]):
         while not self._ended.wait(EVERY):
             bar = self._bar
             if bar is not None:
-                with bar.get_lock():
+                with self._drawing:
                     if not self._ended.is_set():
-                        bar.refresh(nolock=True)
+                        bar.refresh()

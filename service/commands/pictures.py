@@ -44,7 +44,10 @@ def find(asked: Sequence[str]) -> Found:
 
 
 def targets(names: Sequence[str], save: str | None, several: bool) -> Sequence[Path | None]:
-    """Where each picture is drawn: into the file ``save``, or one each into the folder of that name, which is made. Errors: OperatorError."""
+    """Where each picture is drawn: into the file ``save``, or one each into the folder of that name, which is made.
+
+    Errors: OperatorError.
+    """
     if save is None:
         return [None] * len(names)
     folder = Path(save)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -16,8 +16,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import are_progress_bars_disabled
-from tqdm import tqdm
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled
+from tqdm.auto import tqdm
 
 from service.errors import OperatorError
 from service.observability.logs import is_terminal
@@ -44,8 +44,8 @@ def is_fetched(source: str) -> bool:
 def fetch(name: str, revision: str | None = None) -> Path:
     """The folder of a checkpoint in the hub's cache. Files that are there are not fetched again; a transfer that breaks off goes on.
 
-    A terminal sees a bar of its bytes. The token is taken from HF_TOKEN or the hub's own login; HF_HUB_OFFLINE=1 asks the cache alone, HF_HOME
-    says where it is. What was fetched now is compared with its checksums. Errors: FetchError.
+    A terminal sees a bar of its bytes. The token is taken from HF_TOKEN or the hub's own login; HF_HUB_OFFLINE=1 asks the cache alone,
+    HF_HOME says where it is. What was fetched now is compared with its checksums. Errors: FetchError.
     """
     began = time.time()
     # It writes lines of its own, of several lines each, beside those of our log.
@@ -61,6 +61,28 @@ def fetch(name: str, revision: str | None = None) -> Path:
             each.close()
     verify(folder, began - CLOCKS_APART)
     return folder
+
+
+def cached(name: str, revision: str | None = None) -> Path | None:
+    """The folder of a checkpoint that was fetched before, wholly or in part; nobody is asked."""
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES), local_files_only=True))
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return None
+
+
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE keeps the hub from being asked."""
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def reach(name: str, revision: str | None, file: str, seconds: float) -> None:
+    """Ask the hub, within ``seconds``, whether it would give a file of a checkpoint. Errors: FetchError."""
+    try:
+        get_hf_file_metadata(hf_hub_url(name, file, revision=revision), timeout=seconds)
+    except Exception as error:
+        # Also those of whatever HTTP library it uses.
+        raise FetchError(f"{name}: {_reason(error, name, revision)}") from error
 
 
 def cached_config(name: str, revision: str | None = None) -> Path | None:
