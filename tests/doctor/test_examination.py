@@ -43,6 +43,8 @@ def test_settings_that_cannot_be_read_are_told_and_the_rest_is_looked_at(tmp_pat
 
 
 def test_a_service_link_is_told() -> None:
-    told = [each for each in examine(None, {"PALISERVE_PORT": "tcp://10.0.0.1:8000", "PALISERVE_GRPC_PORT": "0"}) if each.about == "settings"]
+    told = [
+        each for each in examine(None, {"PALISERVE_PORT": "tcp://10.0.0.1:8000", "PALISERVE_GRPC_PORT": "0"}) if each.about == "settings"
+    ]
     assert [each.level for each in told] == [Level.WARNING, Level.OK]
     assert "PALISERVE_PORT" in told[0].said

@@ -5,8 +5,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from http import HTTPStatus
 from pathlib import Path
 
+import httpx
 import pytest
 
 import service.demo
@@ -57,7 +59,7 @@ def test_nothing_of_it_is_in_a_pipe(pictures: Path) -> None:
     assert [Path(line.split("\t")[0]).name for line in done.stdout.splitlines()] == ["a.png", "b.png", "c.png"]
 
 
-@pytest.mark.parametrize("command", [["models"], ["plan"], ["nonsense"], ["ask", "/no/such.png", "ocr"]])
+@pytest.mark.parametrize("command", [["models"], ["nonsense"], ["ask", "/no/such.png", "ocr"]])
 def test_colours(command: list[str]) -> None:
     coloured = Terminal(*command)
     coloured.end()
@@ -74,7 +76,10 @@ def test_colours(command: list[str]) -> None:
 @pytest.mark.parametrize(("flags", "drawn"), [((), True), (("--log-format", "json"), False)])
 def test_serve_shows_its_start_and_then_only_its_log(flags: tuple[str, ...], drawn: bool) -> None:
     server = Terminal("serve", "--port", "0", "--grpc-port", str(free_port()), *flags)
-    server.wait_for("serving shapes-224")
+    server.wait_for(" and gRPC on ")
+    # Whoever is answered is answered by a server that heeds Ctrl-C.
+    url = re.findall(r"on (http://[\d.:]+) and gRPC", server.text)[0]
+    assert httpx.get(f"{url}/livez", timeout=60).status_code == HTTPStatus.OK
     server.interrupt()
     assert server.end() == 0
     assert ("\rreading shapes-448" in server.text) == drawn
