@@ -56,12 +56,8 @@ class PaliServe:
         self._workers = ThreadPoolExecutor(max_workers=cores(), thread_name_prefix="work")
         self._pictures = PictureReading(settings, metrics)
         self._builder = Builder(settings, metrics, self._pictures.images, threads)
-        self._built: dict[str, Instance] = {}
-        preloaded = [name for name, each in self._builder.planned.items() if each.wanted.preload]
-        for done, name in enumerate(preloaded):
-            begin(f"reading {name}", done, 2 * len(preloaded))
-            # In this thread, so that Ctrl-C ends it.
-            self._built[name] = self._builder.build(name)
+        # In this thread, so that Ctrl-C ends it.
+        self._built = dict(self._preloaded())
         self._loaded: dict[str, Instance] = {}
         self._inside = Places()
         metrics.watch(Scraped(self._devices, self._adapters))
@@ -207,6 +203,13 @@ class PaliServe:
             yield
         finally:
             self._inside.remove(who)
+
+    def _preloaded(self) -> Iterator[tuple[str, Instance]]:
+        """Loads them."""
+        names = [name for name, each in self._builder.planned.items() if each.wanted.preload]
+        for done, name in enumerate(names):
+            self._begin(f"reading {name}", done, 2 * len(names))
+            yield name, self._builder.build(name)
 
     def _is_loading(self) -> bool:
         return any(keeper.state is State.LOADING for keeper in self._keepers.values())

@@ -1,6 +1,7 @@
 """Arguments that several commands have, and how a command takes them."""
 
 import argparse
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,20 @@ Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Of one command. Options may stand before, between and behind the other arguments, and examples keep their lines."""
+    """Of one command. Options may stand before, between and behind the other arguments, and examples keep their lines.
+
+    An option that is not known is told with the nearest one that is.
+    """
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **settings})
+        self._flags: list[str] = []
         self._is_mixing = False
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **settings})
+
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
+        """See ``ArgumentParser``."""
+        self._flags += [each for each in names if each.startswith("--")]
+        return super().add_argument(*names, **settings)
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
         """See ``ArgumentParser``, which by itself takes ``ask one.png two.png --json PROMPT`` for one picture and a prompt too many."""
@@ -26,9 +36,13 @@ class CommandParser(argparse.ArgumentParser):
             return super().parse_known_args(args, namespace)
         self._is_mixing = True
         try:
-            return self.parse_known_intermixed_args(args, namespace)
+            found, rest = self.parse_known_intermixed_args(args, namespace)
         finally:
             self._is_mixing = False
+        if rest:
+            near = difflib.get_close_matches(rest[0].partition("=")[0], self._flags, n=1)
+            self.error(f"{rest[0]} is not known here" + (f"; did you mean {near[0]}?" if near else "."))
+        return found, rest
 
 
 def examples(*lines: str) -> str:

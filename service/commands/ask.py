@@ -49,11 +49,11 @@ def add(commands: Commands) -> None:
 def _run(asked: argparse.Namespace) -> int:
     settings = settings_of(asked)
     found = find(asked.images)
-    saved = targets(found.names, asked.save, found.several)
     for each in found.problems:
         _complain(each)
     if not found.names:
         return 1
+    saved = targets(found.names, asked.save, found.several)
     with Loading() as loading:
         # Seconds.
         from service.asking import Picture, Question, ask  # noqa: PLC0415

@@ -1,6 +1,5 @@
 """Python, and what is installed in it."""
 
-import importlib
 import sys
 from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -15,7 +14,6 @@ from service.settings import Settings
 PROJECT = "paliserve"
 INSTALL = "pip install -c constraints.txt -e ."
 SHOWN = ("torch", "transformers", "tokenizers", "protobuf", "grpcio")
-STUBS = "service.transports.grpc.generated.paligemma_pb2"
 MODULES = {"quantization": "torchao", "tracing": "opentelemetry.sdk.trace"}
 """By which an extra is known to be there."""
 
@@ -83,7 +81,7 @@ def extras(settings: Settings) -> Iterator[Finding]:
 def _stubs() -> Iterator[Finding]:
     """The generated code refuses a protobuf that it does not go with when it is imported, whatever versions say."""
     try:
-        importlib.import_module(STUBS)
+        from service.transports.grpc.generated import paligemma_pb2  # noqa: F401, PLC0415
     except Exception as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         yield problem(f"gRPC's generated code cannot be imported: {first}", INSTALL)

@@ -142,6 +142,13 @@ def test_a_wrong_command_names_the_right_one(given: str, meant: str) -> None:
     assert meant in process.stderr
 
 
+def test_a_wrong_option_names_the_right_one() -> None:
+    process = paliserve("ask", str(SAMPLE), "--modle", "a", "ocr")
+    assert process.returncode == 2
+    assert "usage: paliserve ask" in process.stderr
+    assert "--modle is not known here; did you mean --model?" in process.stderr
+
+
 def test_help_lists_commands_in_the_order_of_use_and_has_examples() -> None:
     told = paliserve("--help").stdout
     places = [told.index(f"\n    {name} ") for name in ("serve", "ask", "models", "plan", "download", "key", "doctor")]
