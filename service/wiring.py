@@ -63,8 +63,7 @@ class PaliServe:
         metrics.watch(Scraped(self._devices, self._adapters))
         for name in self._builder.devices:
             metrics.device_added(name)
-        self._bound = settings.instance_memory_bytes
-        self._queue = settings.max_queue
+        self._bound, self._queue = settings.instance_memory_bytes, settings.max_queue
         self._upkeep = Upkeep(self._load, self._unload, self._tell, metrics.request_refused, asyncio.Lock())
         self._keepers = {name: self._keeper(name) for name in self._builder.planned}
         for name, keeper in self._keepers.items():
