@@ -1,10 +1,11 @@
-"""A question about pictures, answered in this process."""
+"""Questions answered in this process, without a server."""
 
 import asyncio
 import sys
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,21 +75,42 @@ def ask(settings: Settings, question: Question, pictures: Sequence[Picture], beg
     asyncio.run(_ask_all(service, partial(_ask_one, service, question, limits), pictures, answered))
 
 
-async def _ask_all(service: PaliServe, one: Any, pictures: Sequence[Picture], answered: Callable[[Answer], None]) -> None:
-    asking: deque[asyncio.Task[Answer]] = deque()
+@asynccontextmanager
+async def opened(settings: Settings, model: str | None, begin: Begin = lambda part, done, of: None) -> AsyncIterator[PaliServe]:
+    """The service with one instance, the first or the one of that name, warm until the block is left.
+
+    Errors: CheckpointError, OperatorError.
+    """
+    service = PaliServe(settings.model_copy(update={"instances": (asked_instance(settings, model),)}), Metrics("ask"), begin)
+    async with _warm(service):
+        yield service
+
+
+@asynccontextmanager
+async def _warm(service: PaliServe) -> AsyncIterator[None]:
     try:
         await service.start()
-        for picture in pictures:
-            if len(asking) == AT_ONCE:
-                answered(await asking.popleft())
-            asking.append(asyncio.create_task(one(picture)))
-        while asking:
-            answered(await asking.popleft())
+        yield
     finally:
-        for task in asking:
-            task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
         await service.stop()
+
+
+async def _ask_all(
+    service: PaliServe, one: Callable[[Picture], Awaitable[Answer]], pictures: Sequence[Picture], answered: Callable[[Answer], None]
+) -> None:
+    asking: deque[asyncio.Future[Answer]] = deque()
+    async with _warm(service):
+        try:
+            for picture in pictures:
+                if len(asking) == AT_ONCE:
+                    answered(await asking.popleft())
+                asking.append(asyncio.ensure_future(one(picture)))
+            while asking:
+                answered(await asking.popleft())
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
 
 
 async def _ask_one(service: PaliServe, question: Question, limits: ImageLimits, picture: Picture) -> Answer:
@@ -125,7 +147,7 @@ def _draw(data: bytes, limits: ImageLimits, result: TaskResult, save: Path) -> N
 def _for_asking(settings: Settings, model: str | None, count: int) -> Settings:
     """With the one instance that is asked, and without what keeps strangers from taking too much."""
     changed: dict[str, object] = {
-        "instances": (_asked(settings, model),),
+        "instances": (asked_instance(settings, model),),
         "max_queue": max(settings.max_queue, AT_ONCE),
         "max_queue_seconds": AS_LONG_AS_IT_TAKES,
         "default_timeout_seconds": AS_LONG_AS_IT_TAKES,
@@ -135,8 +157,8 @@ def _for_asking(settings: Settings, model: str | None, count: int) -> Settings:
     return settings.model_copy(update=changed)
 
 
-def _asked(settings: Settings, model: str | None) -> InstanceSettings:
-    """The one instance that is loaded for the question."""
+def asked_instance(settings: Settings, model: str | None) -> InstanceSettings:
+    """The one instance that is loaded for questions. Errors: OperatorError."""
     instances = settings.instances or demo_settings()
     found = next((each for each in instances if model in (None, each.name)), None)
     if found is None:

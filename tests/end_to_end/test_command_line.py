@@ -112,13 +112,10 @@ def test_ask_about_many_as_lines_of_json_and_draws_each(folder: Path, tmp_path: 
 
 def test_ask_about_more_than_are_asked_at_once(tmp_path: Path) -> None:
     """Enough for processes of their own."""
-    names = [f"{number:03}.png" for number in range(70)]
-    for name in names:
-        (tmp_path / name).symlink_to(SAMPLE)
-    distinct = [shutil.copy(SAMPLE, tmp_path / f"copy-{name}") for name in names]
-    process = paliserve("ask", *distinct, "ocr")
+    names = [str(shutil.copy(SAMPLE, tmp_path / f"{number:03}.png")) for number in range(70)]
+    process = paliserve("ask", str(tmp_path), "ocr")
     assert process.returncode == 0, process.stderr
-    assert process.stdout == "".join(f"{name}\tGIFT\n" for name in distinct)
+    assert process.stdout == "".join(f"{name}\tGIFT\n" for name in names)
 
 
 def test_ask_reads_standard_input() -> None:
