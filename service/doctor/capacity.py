@@ -25,7 +25,7 @@ def memory(settings: Settings) -> Iterator[Finding]:
     try:
         made = planned(settings)
     except OperatorError:
-        yield warning("What the instances will take is not known before their checkpoints can be read.", "See what is said of models.")
+        yield warning("What the instances will take is not known yet.", "Mend what is said of devices and models first.")
         return
     for device, each in groupby(sorted(made.items(), key=lambda item: item[1].device), key=lambda item: item[1].device):
         yield from _of_device(device, dict(each))

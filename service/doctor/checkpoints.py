@@ -15,6 +15,9 @@ from service.model.loading import open_checkpoint
 from service.planning import demo_settings, source
 from service.settings import Settings
 
+NEEDED = (("config.json",), ("processor_config.json", "preprocessor_config.json"), ("tokenizer.json", "tokenizer.model"))
+"""Files of which one each must be there. What the libraries say where one is not is hard to read."""
+
 SECONDS = 5.0
 """That the hub may take to answer."""
 
@@ -32,21 +35,23 @@ def checkpoints(settings: Settings) -> Iterator[Finding]:
 
 
 def _checkpoint(wanted: InstanceSettings, settings: Settings) -> Iterator[Finding]:
-    asked = source(wanted, settings)
+    asked, mend = source(wanted, settings), "Give it a whole folder of a checkpoint."
     if is_fetched(wanted.source):
+        mend = _fetch(wanted.source, wanted.revision)
         folder = cached(wanted.source, wanted.revision)
         if folder is None or not (folder / "config.json").is_file():
             yield from _of_the_hub(wanted.name, wanted.source, wanted.revision, "config.json")
             return
         asked = replace(asked, checkpoint=str(folder))
+    for names in NEEDED if Path(asked.checkpoint).is_dir() else ():
+        if not any((Path(asked.checkpoint) / name).is_file() for name in names):
+            yield problem(f"{wanted.name}: {asked.checkpoint} has no {' or '.join(names)}.", mend)
+            return
     try:
         open_checkpoint(asked)
         others = writable_by_others(Path(asked.checkpoint))
     except OperatorError as error:
-        fetched = is_fetched(wanted.source)
-        yield problem(
-            f"{wanted.name}: {error}", _fetch(wanted.source, wanted.revision) if fetched else "Give it a whole folder of a checkpoint."
-        )
+        yield problem(f"{wanted.name}: {error}", mend)
         return
     if others:
         yield warning(f"{wanted.name}: everybody on this machine may change {others[0]}, which it is read from.", f"chmod o-w {others[0]}")

@@ -31,7 +31,7 @@ def test_the_embedded_ones_are_whole() -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("config.json", "no readable config.json"), ("model.safetensors", "no safetensors weights"), ("tokenizer.json", "cannot be read")],
+    [("config.json", "no config.json"), ("model.safetensors", "no safetensors weights"), ("tokenizer.json", "no tokenizer.json or")],
 )
 def test_a_folder_that_lacks_a_file(copy: Path, name: str, words: str) -> None:
     (copy / name).unlink()
