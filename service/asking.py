@@ -1,50 +1,160 @@
 """Questions answered in this process, without a server."""
 
+import asyncio
+import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from service.drawing import draw
-from service.errors import OperatorError
+from service.errors import AdapterNotFound, ImageTooLarge, InvalidRequest, ModelNotFound, OperatorError, PaliServeError, PromptTooLong
 from service.instance_settings import InstanceSettings
 from service.model.images import ImageLimits, ImageReader
 from service.observability.metrics import Metrics
 from service.planning import demo_settings
 from service.settings import Settings
 from service.tasks.asks import Options
+from service.tasks.results import TaskResult
 from service.transports.responses import generate_response
-from service.wiring import PaliServe
+from service.wiring import Begin, PaliServe
+
+AT_ONCE = 64
+"""Pictures that are read and asked about at once: as many as a device takes into one step, and few enough to be held."""
+
+MANY = 32
+"""Pictures for which it is worth to start processes; fewer are answered before those would be ready."""
+
+AS_LONG_AS_IT_TAKES = 86_400.0
+"""Seconds. Nobody else waits here, and who does not want to has Ctrl-C."""
+
+OF_THE_QUESTION = (InvalidRequest, PromptTooLong, ModelNotFound, AdapterNotFound)
+"""What is wrong with it is so for every picture."""
 
 
-async def ask(settings: Settings, image: bytes, prompt: str, model: str | None, save: Path | None) -> dict[str, Any]:
-    """The response as ``/v1/generate`` would give it. ``save`` names the picture to draw into. Errors: PaliServeError, OperatorError."""
-    if save is not None:
-        _check_target(save)
-    # One question is answered before a process of its own would be ready.
-    async with opened(settings.model_copy(update={"workers": 0, "image_workers": 0}), model) as service:
-        result = await service.tasks.generate(image, Options(model=model), prompt)
-    if save is not None:
-        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        draw(ImageReader(limits).open(image), [*result.detections, *result.segments]).save(save)
-    return generate_response(result, uuid.uuid4().hex).model_dump(mode="json")
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked. ``model``: the name of an instance; None: the first one."""
+
+    prompt: str
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What is asked about. ``name``: as it is told of; ``file``: None is standard input; ``save``: the picture to draw into, if any."""
+
+    name: str
+    file: Path | None
+    save: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The response as ``/v1/generate`` would give it; None where the picture could not be answered about, and ``error`` says why."""
+
+    name: str
+    response: dict[str, Any] | None
+    error: str = ""
+
+
+def ask(settings: Settings, question: Question, pictures: Sequence[Picture], begin: Begin, answered: Callable[[Answer], None]) -> None:
+    """Ask about all pictures at once; ``answered`` is told in their order. Errors: PaliServeError and OperatorError, of the question."""
+    for each in pictures:
+        if each.save is not None:
+            _check_target(each.save)
+    # Outside of the event loop, which heeds Ctrl-C only when it is given a turn.
+    service = PaliServe(_for_asking(settings, question.model, len(pictures)), Metrics("ask"), begin)
+    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+    asyncio.run(_ask_all(service, partial(_ask_one, service, question, limits), pictures, answered))
 
 
 @asynccontextmanager
-async def opened(settings: Settings, model: str | None) -> AsyncIterator[PaliServe]:
+async def opened(settings: Settings, model: str | None, begin: Begin = lambda part, done, of: None) -> AsyncIterator[PaliServe]:
     """The service with one instance, the first or the one of that name, warm until the block is left.
 
     Errors: CheckpointError, OperatorError.
     """
-    service = PaliServe(settings.model_copy(update={"instances": (asked_instance(settings, model),)}), Metrics("ask"))
-    await service.start()
-    try:
+    service = PaliServe(settings.model_copy(update={"instances": (asked_instance(settings, model),)}), Metrics("ask"), begin)
+    async with _warm(service):
         yield service
+
+
+@asynccontextmanager
+async def _warm(service: PaliServe) -> AsyncIterator[None]:
+    try:
+        await service.start()
+        yield
     finally:
         await service.stop()
+
+
+async def _ask_all(
+    service: PaliServe, one: Callable[[Picture], Awaitable[Answer]], pictures: Sequence[Picture], answered: Callable[[Answer], None]
+) -> None:
+    asking: deque[asyncio.Future[Answer]] = deque()
+    async with _warm(service):
+        try:
+            for picture in pictures:
+                if len(asking) == AT_ONCE:
+                    answered(await asking.popleft())
+                asking.append(asyncio.ensure_future(one(picture)))
+            while asking:
+                answered(await asking.popleft())
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def _ask_one(service: PaliServe, question: Question, limits: ImageLimits, picture: Picture) -> Answer:
+    """Errors: PaliServeError, where the question is wrong."""
+    try:
+        data = await asyncio.to_thread(_read, picture, limits.max_bytes)
+        result = await service.tasks.generate(data, Options(model=question.model), question.prompt)
+        if picture.save is not None:
+            await asyncio.to_thread(_draw, data, limits, result, picture.save)
+    except OF_THE_QUESTION:
+        raise
+    except PaliServeError as error:
+        return Answer(picture.name, None, error.message)
+    except OSError as error:
+        return Answer(picture.name, None, f"{error.strerror or 'cannot be read or drawn'}.")
+    return Answer(picture.name, generate_response(result, uuid.uuid4().hex).model_dump(mode="json"))
+
+
+def _read(picture: Picture, most: int) -> bytes:
+    """Errors: OSError, ImageTooLarge."""
+    if picture.file is None:
+        return sys.stdin.buffer.read(most + 1)
+    size = picture.file.stat().st_size
+    if size > most:
+        # Whatever it is, it need not be held to be told so.
+        raise ImageTooLarge(f"The image has {size} bytes; at most {most} are read.")
+    return picture.file.read_bytes()
+
+
+def _draw(data: bytes, limits: ImageLimits, result: TaskResult, save: Path) -> None:
+    draw(ImageReader(limits).open(data), [*result.detections, *result.segments]).save(save)
+
+
+def _for_asking(settings: Settings, model: str | None, count: int) -> Settings:
+    """With the one instance that is asked, and without what keeps strangers from taking too much."""
+    changed: dict[str, object] = {
+        "instances": (asked_instance(settings, model),),
+        "max_queue": max(settings.max_queue, AT_ONCE),
+        "max_queue_seconds": AS_LONG_AS_IT_TAKES,
+        "default_timeout_seconds": AS_LONG_AS_IT_TAKES,
+    }
+    if count < MANY:
+        changed |= {"workers": 0, "image_workers": 0}
+    return settings.model_copy(update=changed)
 
 
 def asked_instance(settings: Settings, model: str | None) -> InstanceSettings:

@@ -71,8 +71,12 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         # With the protocol named, because asyncio turns Nagle's delay off for such sockets only: answers would wait 40 ms.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
         raise ServingError(f"cannot listen on {host}:{port}: {error.strerror}. Give another one with --host and {flag}.") from None
     listener.set_inheritable(True)

@@ -31,7 +31,7 @@ from service.transports.rest.guard import Offered
 from service.transports.rest.middleware import Parting
 from service.transports.rest.turnstile import Turnstile
 from service.transports.visits import VisitBook
-from service.wiring import PaliServe
+from service.wiring import Begin, PaliServe
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +133,11 @@ class HttpServer(uvicorn.Server):
             self._grpc_server.tell(serving=False)
 
 
-async def serve(settings: Settings, doors: Doors | None = None) -> int:
-    """Serve until told to stop; returns the exit status. ``doors``: those of the settings. Errors: ServingError, CheckpointError."""
+async def serve(settings: Settings, doors: Doors | None = None, begin: Begin = lambda part, done, of: None) -> int:
+    """Serve until told to stop; returns the exit status.
+
+    ``doors``: those of the settings; ``begin``: who is told of the start. Errors: ServingError, CheckpointError.
+    """
     doors = doors or Doors(settings)
     # Where models compute in this process too, they would pay for it.
     if settings.workers != 0:
@@ -143,7 +146,7 @@ async def serve(settings: Settings, doors: Doors | None = None) -> int:
     listener = bind(settings.host, settings.port, "--port")
     admin = bind(settings.admin_host or settings.host, settings.admin_port, "admin_port") if settings.admin_port else None
     grpc_reserved = bind(settings.host, settings.grpc_port, "--grpc-port") if settings.grpc_port else None
-    service = PaliServe(settings, Metrics(package_version(), **build()))
+    service = PaliServe(settings, Metrics(package_version(), **build()), begin)
     budget, tracing = bounds.budget(settings, service.metrics), _tracing(settings)
     limits = bounds.grpc_limits(settings, budget)
     grpc_server = await _start_grpc(service, settings, doors, grpc_reserved, tracing, limits) if grpc_reserved else None

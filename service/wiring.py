@@ -26,12 +26,16 @@ from service.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
+Begin = Callable[[str, int, int], None]
+"""Is told of each part of a start before it is done: what it is, how many were done before it, of how many; at last that all are done."""
+
 
 class PaliServe:
     """The running service."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, begin: Begin = lambda part, done, of: None) -> None:
         """Loads every instance that is not loaded on demand; takes as long as that takes. Errors: CheckpointError."""
+        self._begin = begin
         self.metrics = metrics
         self.draining = False
         self._warm = False
@@ -53,14 +57,13 @@ class PaliServe:
         self._pictures = PictureReading(settings, metrics)
         self._builder = Builder(settings, metrics, self._pictures.images, threads)
         # In this thread, so that Ctrl-C ends it.
-        self._built = {name: self._builder.build(name) for name, each in self._builder.planned.items() if each.wanted.preload}
+        self._built = dict(self._preloaded())
         self._loaded: dict[str, Instance] = {}
         self._inside = Places()
         metrics.watch(Scraped(self._devices, self._adapters))
         for name in self._builder.devices:
             metrics.device_added(name)
-        self._bound = settings.instance_memory_bytes
-        self._queue = settings.max_queue
+        self._bound, self._queue = settings.instance_memory_bytes, settings.max_queue
         self._upkeep = Upkeep(self._load, self._unload, self._tell, metrics.request_refused, asyncio.Lock())
         self._keepers = {name: self._keeper(name) for name in self._builder.planned}
         for name, keeper in self._keepers.items():
@@ -82,11 +85,14 @@ class PaliServe:
         for device in self._builder.devices.values():
             device.start()
         self._watch = asyncio.create_task(self._watchdog.watch())
-        for name in list(self._built):
+        count = len(self._built)
+        for done, name in enumerate(list(self._built), start=count):
+            self._begin(f"warming up {name}", done, 2 * count)
             try:
                 await self._keepers[name].warm()
             except ModelNotReady as error:
                 raise OperatorError(error.message) from None
+        self._begin("ready", 2 * count, 2 * count)
         self._warm = True
 
     def observe(self, listener: Callable[[str, State], None]) -> None:
@@ -199,6 +205,13 @@ class PaliServe:
             yield
         finally:
             self._inside.remove(who)
+
+    def _preloaded(self) -> Iterator[tuple[str, Instance]]:
+        """Loads them."""
+        names = [name for name, each in self._builder.planned.items() if each.wanted.preload]
+        for done, name in enumerate(names):
+            self._begin(f"reading {name}", done, 2 * len(names))
+            yield name, self._builder.build(name)
 
     def _places(self) -> int:
         """Requests that may be inside at the present pace."""

@@ -3,16 +3,27 @@
 import argparse
 from pathlib import Path
 
-from service.commands.arguments import Commands, settings_of
+from service.commands.arguments import Commands, examples, is_file, settings_of
+from service.commands.output import coloured
 from service.errors import OperatorError
 
 
 def add(commands: Commands) -> None:
     """The command and its arguments."""
-    parser = commands.add_parser("download", help="fetch checkpoints from the hub into its cache, and check their sums")
+    parser = commands.add_parser(
+        "download",
+        help="fetch checkpoints from the hub into its cache, and check their sums",
+        description="Fetch checkpoints from the hub into its cache, and check their sums. What is there is not fetched again.",
+        epilog=examples(
+            "paliserve download google/paligemma-3b-mix-448 --revision bfloat16",
+            "paliserve download --config paliserve.toml     all that is named there",
+            "HF_TOKEN=hf_… paliserve download google/paligemma2-3b-pt-224",
+        ),
+    )
     parser.add_argument("checkpoints", nargs="*", metavar="MODEL", help="hub id, such as google/paligemma-3b-mix-224")
     parser.add_argument("--revision", help="such as bfloat16, float16, or a commit (main)")
-    parser.add_argument("--config", type=Path, help="settings as TOML: fetch all checkpoints and adapters of the hub that they name")
+    told = "settings as TOML: fetch all checkpoints and adapters of the hub that they name"
+    is_file(parser.add_argument("--config", type=Path, metavar="FILE", help=told))
     parser.set_defaults(run=_run)
 
 
@@ -28,7 +39,7 @@ def _run(asked: argparse.Namespace) -> int:
             wanted += [(source, revision) for source, revision in sources if is_fetched(source)]
     for name, revision in dict.fromkeys(wanted):
         folder = fetch(name, revision)
-        print(f"{name}: {folder} ({verify(folder)} checksums right)")
+        print(f"{name}: {folder} ({coloured(f'{verify(folder)} checksums right', 'green')})", flush=True)
     if not wanted:
         print(f"{asked.config}: nothing of the hub is named")
     return 0

@@ -4,18 +4,21 @@ import argparse
 import sys
 
 from service.access.keys import LIMITS, Key, Limits, Role, block, digest, new_key
-from service.commands.arguments import Commands
+from service.commands.arguments import Commands, examples
 
 
 def add(commands: Commands) -> None:
     """The command and its arguments."""
     parser = commands.add_parser(
-        "key", help="make a key for a caller: paliserve key NAME >> keys.toml appends its entry, and the key is shown once"
+        "key",
+        help="make a key for a caller",
+        description="Make a key for a caller: its entry goes to standard output, for a file of keys, and the key is shown once.",
+        epilog=examples("paliserve key team-a >> keys.toml", "paliserve key team-b --requests-per-minute 60 --concurrent 4 >> keys.toml"),
     )
     parser.add_argument("name", metavar="NAME", help="whose it is, for logs")
     parser.add_argument("--role", choices=[each.value for each in Role], default=Role.USER.value, help="admin: may load and unload (user)")
     for limit in LIMITS:
-        parser.add_argument(f"--{limit.replace('_', '-')}", type=int, metavar="N")
+        parser.add_argument(f"--{limit.replace('_', '-')}", type=int, metavar="N", help="at most so many; left out, there is no limit")
     parser.set_defaults(run=_run)
 
 

@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,9 +225,8 @@ def give_back_freed() -> None:
 
 
 def quiet_progress() -> None:
-    """Do not draw the progress of loading into a log."""
-    if not sys.stderr.isatty():
-        transformers.utils.logging.disable_progress_bar()
+    """Do not draw the progress of loading: into a log, or across the bar of who waits for all that is loaded, by several processes."""
+    transformers.utils.logging.disable_progress_bar()
 
 
 def set_threads(count: int) -> None:

@@ -2,20 +2,31 @@
 
 import json
 import logging
+import os
 import sys
 import warnings
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import TextIO
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The request that the running task answers; empty outside of one."""
 
 LONGEST = 4000
 FORMATS = ("console", "json")
+CLEARED = "\r\033[K"
+"""To the beginning of a terminal's line, of which nothing stays."""
 
 
 class OneLine(logging.Formatter):
-    """``time level message [request id]``. Control characters are escaped, so that no text can begin a line of its own."""
+    """``time level message [request id]``. Control characters are escaped, so that no text can begin a line of its own.
+
+    ``over_bars``: for a terminal, where a bar may be drawn on the line, by this process or another one: it makes room.
+    """
+
+    def __init__(self, over_bars: bool = False) -> None:
+        super().__init__()
+        self._before = CLEARED if over_bars else ""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line; a traceback follows its record, folded into it."""
@@ -23,7 +34,7 @@ class OneLine(logging.Formatter):
         if record.exc_info:
             text += " | " + escape(self.formatException(record.exc_info)[-LONGEST:])
         identity = request_id.get()
-        return f"{_time(record)} {record.levelname.lower()} {text}" + (f" [{identity}]" if identity else "")
+        return f"{self._before}{_time(record)} {record.levelname.lower()} {text}" + (f" [{identity}]" if identity else "")
 
 
 class JsonLine(logging.Formatter):
@@ -44,7 +55,7 @@ class JsonLine(logging.Formatter):
 def configure(log_format: str, level: str) -> None:
     """Send all logs to standard error in one of ``FORMATS``."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLine() if log_format == "json" else OneLine())
+    handler.setFormatter(JsonLine() if log_format == "json" else OneLine(is_terminal(sys.stderr)))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Pillow logs and warns of what it finds in hostile files; callers learn it from the error, and nobody else needs to.
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
@@ -54,6 +65,11 @@ def configure(log_format: str, level: str) -> None:
     # It tells of every client who left before its answer, with a traceback; what went wrong in here is caught before it.
     logging.getLogger("grpc").setLevel(logging.CRITICAL)
     quiet_imports()
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a person looks at it, through something that can draw over a line."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def quiet_imports() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +77,78 @@ def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], words: str)
     assert process.returncode == 1
     assert len(process.stderr.splitlines()) == 1, process.stderr
     assert words in process.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pictures, and what is none between them."""
+    made = tmp_path_factory.mktemp("pictures")
+    shutil.copy(SAMPLE, made / "a.png")
+    shutil.copy(SAMPLE, made / "c.png")
+    (made / "b.png").write_text("no picture")
+    return made
+
+
+def test_ask_about_many_answers_in_order_and_tells_of_bad_ones(folder: Path) -> None:
+    process = paliserve("ask", str(folder / "*.png"), str(folder / "none.png"), "ocr")
+    assert process.returncode == 1
+    assert process.stdout == f"{folder}/a.png\tGIFT\n{folder}/c.png\tGIFT\n"
+    missing, bad = process.stderr.splitlines()
+    assert missing == f"paliserve: {folder}/none.png: No such file or directory."
+    assert bad.startswith(f"paliserve: {folder}/b.png: ")
+
+
+def test_ask_about_many_as_lines_of_json_and_draws_each(folder: Path, tmp_path: Path) -> None:
+    drawn = tmp_path / "drawn"
+    process = paliserve("ask", str(folder / "a.png"), str(folder / "c.png"), "--json", "--save", f"{drawn}/", "detect purple star")
+    assert (process.returncode, process.stderr) == (0, "")
+    lines = [json.loads(line) for line in process.stdout.splitlines()]
+    assert [line["file"] for line in lines] == [f"{folder}/a.png", f"{folder}/c.png"]
+    assert all(line["detections"][0]["label"] == "purple star" for line in lines)
+    assert sorted(path.name for path in drawn.iterdir()) == ["a.png", "c.png"]
+    original = Image.open(SAMPLE).convert("RGB")
+    assert all(ImageChops.difference(Image.open(path), original).getbbox() for path in drawn.iterdir())
+
+
+def test_ask_about_more_than_are_asked_at_once(tmp_path: Path) -> None:
+    """Enough for processes of their own."""
+    names = [str(shutil.copy(SAMPLE, tmp_path / f"{number:03}.png")) for number in range(70)]
+    process = paliserve("ask", str(tmp_path), "ocr")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == "".join(f"{name}\tGIFT\n" for name in names)
+
+
+def test_ask_reads_standard_input() -> None:
+    command = [sys.executable, "-m", "service.main", "ask", "-", "ocr"]
+    done = subprocess.run(command, input=SAMPLE.read_bytes(), capture_output=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"GIFT\n", b"")
+
+
+def test_a_reader_who_leaves_is_no_traceback() -> None:
+    line = f"{sys.executable} -m service.main plan | true"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("srve", "did you mean serve?"), ("docter", "did you mean doctor?"), ("xyzzy", "there are serve, ask")]
+)
+def test_a_wrong_command_names_the_right_one(given: str, meant: str) -> None:
+    process = paliserve(given)
+    assert process.returncode == 2
+    assert meant in process.stderr
+
+
+def test_a_wrong_option_names_the_right_one() -> None:
+    process = paliserve("ask", str(SAMPLE), "--modle", "a", "ocr")
+    assert process.returncode == 2
+    assert "usage: paliserve ask" in process.stderr
+    assert "--modle is not known here; did you mean --model?" in process.stderr
+
+
+def test_help_lists_commands_in_the_order_of_use_and_has_examples() -> None:
+    told = paliserve("--help").stdout
+    places = [told.index(f"\n    {name} ") for name in ("serve", "ask", "models", "plan", "download", "key", "doctor")]
+    assert places == sorted(places)
+    for name in ("serve", "ask", "models", "plan", "download", "key", "doctor", "completion"):
+        assert "examples:\n  " in paliserve(name, "--help").stdout

@@ -79,6 +79,12 @@ def test_one_line() -> None:
     assert (len(time), level, text) == (24, "warning", "hello you")
 
 
+def test_a_line_makes_room_where_a_bar_may_be_drawn() -> None:
+    plain, over = (OneLine(over).format(record("hello")) for over in (False, True))
+    assert plain.endswith("warning hello")
+    assert (over[:4], over.split(" ", 1)[1]) == ("\r\033[K", plain.split(" ", 1)[1])
+
+
 def test_a_json_line() -> None:
     entry = json.loads(JsonLine().format(record("hello %s", "é\n")))
     assert set(entry) == {"time", "level", "logger", "message"}
