@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.end_to_end.conftest import Server
+from tests.end_to_end.conftest import QUIET_BROWSER, Server, needed
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -62,15 +62,6 @@ def test_a_request_of_the_readme(server: Server, command: str, shown: str) -> No
     agree(json.loads(shown), json.loads(output))
 
 
-def needed(program: str) -> str:
-    """Where a program is. Where tests count, it must be there: see ``.ci/run``."""
-    found = shutil.which(program)
-    if found is None and not os.environ.get("CI"):
-        pytest.skip(f"{program} is not installed")
-    assert found, f"{program} is not installed"
-    return found
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Looks like the repository, and may be written to."""
@@ -107,8 +98,7 @@ def page(server: Server) -> Iterator[Any]:
     """A real browser on a page of the server's origin."""
     chromium = needed("chromium")
     with sync_playwright() as playwright:
-        quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-        browser = playwright.chromium.launch(executable_path=chromium, args=quiet)
+        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET_BROWSER)
         opened = browser.new_page()
         opened.goto(f"{server.url}/livez")
         yield opened
