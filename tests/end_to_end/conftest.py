@@ -34,8 +34,11 @@ START_UP = 120
 CHECKPOINT = Path(service.demo.__file__).parent / "checkpoints" / "shapes-224"
 QUIET_BROWSER = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
 BROWSER = [
-    *QUIET_BROWSER, "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--host-resolver-rules=MAP paliserve.test 127.0.0.1",
-]  # fmt: skip
+    *QUIET_BROWSER,
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--host-resolver-rules=MAP paliserve.test 127.0.0.1",
+]
 """With a camera that shows a test picture, and a name for this machine that browsers trust less than localhost."""
 
 NEVER_WRITTEN = 0

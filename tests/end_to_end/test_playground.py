@@ -175,7 +175,7 @@ def test_the_session_has_a_history(visitor: Visitor) -> None:
     assert visitor.page.inner_text("#picture-name").startswith("scene.png")
     visitor.page.locator("#history-list button").nth(0).click()
     assert visitor.page.inner_text("#picture-name").startswith("sign.png")
-    assert visitor.page.locator("#found li").count() == 3
+    assert visitor.page.locator("#found li").count() == 4
     visitor.page.click("#clear-history")
     assert not visitor.page.is_visible("#history")
 
@@ -185,7 +185,7 @@ def test_text_is_seen_before_the_answer_ends(visit: Callable[..., Visitor], endl
     visitor.page.click(".options summary")
     visitor.page.fill("#max_tokens", "1024")
     visitor.page.click("#ask")
-    visitor.page.wait_for_function("document.getElementById('answer-text').textContent.startsWith('a green')")
+    visitor.starts("a green")
     assert visitor.page.get_attribute("#results", "aria-busy") == "true"
     assert not visitor.page.is_visible("#details")
     visitor.page.click("#stop")

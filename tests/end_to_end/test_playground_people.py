@@ -1,6 +1,8 @@
 """The playground for everybody: by keyboard, read aloud, in the dark, on a phone, without motion."""
 
+import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,11 +12,11 @@ from tests.end_to_end.visitor import Visitor
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
 
-UNNAMED = """() => [...document.querySelectorAll("button, input, select, textarea, a, summary, fieldset, [role], canvas[role]")]
+UNNAMED = """() => [...document.querySelectorAll("button, input, select, textarea, a, summary, fieldset, [role]")]
     .filter((each) => each.checkVisibility() && !each.closest("[aria-hidden=true]"))
     .filter((each) => {
-        const labelled = (each.getAttribute("aria-labelledby") ?? "").split(" ").map((id) => document.getElementById(id)?.textContent).join("");
-        const words = [each.getAttribute("aria-label"), labelled, ...[...(each.labels ?? [])].map((label) => label.textContent)];
+        const labelled = (each.getAttribute("aria-labelledby") ?? "").split(" ").map((id) => document.getElementById(id)?.textContent);
+        const words = [each.getAttribute("aria-label"), ...labelled, ...[...(each.labels ?? [])].map((label) => label.textContent)];
         const own = each.matches("button, a, summary, fieldset, [role=status], [role=alert]") ? each.textContent : "";
         return !each.matches("[role=status]") && ![...words, own].some((word) => word?.trim());
     })
@@ -41,7 +43,8 @@ PALE = """() => {
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
         const element = walker.currentNode.parentElement;
-        if (!walker.currentNode.textContent.trim() || !element.checkVisibility() || element.closest(".unseen, noscript, :has(> input:disabled)")) continue;
+        if (!walker.currentNode.textContent.trim() || !element.checkVisibility()) continue;
+        if (element.closest(".unseen, noscript, :has(> input:disabled)")) continue;
         const pair = [light(parse(getComputedStyle(element).color)), light(ground(element))].sort((one, other) => other - one);
         const contrast = (pair[0] + 0.05) / (pair[1] + 0.05);
         if (contrast < 4.5) pale.push([walker.currentNode.textContent.trim(), contrast]);
@@ -131,12 +134,14 @@ def test_what_happens_is_read_aloud(visitor: Visitor) -> None:
     visitor.ask()
     assert visitor.page.get_attribute("#announcement", "aria-live") == "polite"
     assert visitor.page.inner_text("#announcement") == "Found: purple star, green square, sign"
-    assert visitor.page.get_attribute("#canvas", "aria-label") == "scene.png, 640 by 480 pixels, with boxes: purple star, green square, sign"
+    assert (
+        visitor.page.get_attribute("#canvas", "aria-label") == "scene.png, 640 by 480 pixels, with boxes: purple star, green square, sign"
+    )
     assert visitor.page.get_by_role("alert").count() == 0
     assert visitor.page.get_by_role("group", name="Task").is_visible()
     levels = visitor.page.eval_on_selector_all("h1, h2, h3", "(all) => all.map((each) => Number(each.tagName[1]))")
     assert levels[0] == 1
-    assert all(later - earlier <= 1 for earlier, later in zip(levels, levels[1:], strict=False))
+    assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
 
 
 @pytest.mark.parametrize("task", ["caption", "detect", "segment", "caption-region", "generate"])
@@ -158,11 +163,11 @@ def test_a_phone_shows_it_without_scrolling_sideways(visit: Callable[..., Visito
 
 def test_long_words_stay_on_the_page(visit: Callable[..., Visitor], server: Server) -> None:
     visitor = visit(server.url, **PHONE).open().sample().choose("detect")
-    events = "".join(
-        f'event: detection\ndata: {{"label": "{"long " * 30}{number}", "box": {{"x_min": {number * 30}, "y_min": 0, "x_max": 639, "y_max": 479}}, '
-        f'"score": 0.5, "index": {number}}}\n\n'
+    found = [
+        {"label": f"{'long ' * 30}{number}", "box": {"x_min": number * 30, "y_min": 0, "x_max": 639, "y_max": 479}, "score": 0.5}
         for number in range(16)
-    )
+    ]
+    events = "".join(f"event: detection\ndata: {json.dumps(each)}\n\n" for each in found)
     visitor.expected = ("net::",)
     visitor.page.route("**/v1/detect", lambda route: route.fulfill(body=events, content_type="text/event-stream"))
     visitor.page.click("#ask")
@@ -186,7 +191,7 @@ def test_light_and_dark(visit: Callable[..., Visitor], server: Server) -> None:
     other = visit(server.url, color_scheme="light").open()
     assert ground(other) > 220
     other.page.emulate_media(color_scheme="dark")
-    other.page.wait_for_function("document.getElementById('theme').textContent === 'Light'")
+    other.page.locator("#theme", has_text="Light").wait_for()
     assert ground(other) < 40
 
 

@@ -56,7 +56,7 @@ def test_a_picture_is_pasted(visitor: Visitor, sample: bytes) -> None:
 
 def test_a_photograph_is_taken(visitor: Visitor) -> None:
     visitor.page.click("#photograph")
-    visitor.page.wait_for_function("document.getElementById('camera-video').videoWidth > 0")
+    visitor.until("document.getElementById('camera-video').videoWidth > 0")
     visitor.page.click("#camera-take")
     assert named(visitor).startswith("photograph.jpg")
     assert not visitor.page.is_visible("#camera")
@@ -98,7 +98,9 @@ def test_a_picture_lies_as_its_camera_says(visitor: Visitor, tmp_path: Path) -> 
     assert (answer["text_read"], answer["image"]) == ("GIFT", {"width": 640, "height": 480})
 
 
-@pytest.mark.parametrize(("name", "content"), [("notes.txt", b"no picture"), ("empty.png", b""), ("half.png", b"\x89PNG\r\n\x1a\n and no more")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("notes.txt", b"no picture"), ("empty.png", b""), ("half.png", b"\x89PNG\r\n\x1a\n and no more")]
+)
 def test_what_is_no_picture_is_told(visitor: Visitor, name: str, content: bytes) -> None:
     visitor.sample()
     visitor.page.set_input_files("#file", {"name": name, "mimeType": "image/png", "buffer": content})
@@ -127,7 +129,7 @@ def test_text_that_is_dropped_is_no_file(visitor: Visitor) -> None:
 def test_the_last_choice_counts(visitor: Visitor) -> None:
     for name in ("shapes.png", "sign.png", "small.png", "scene.png"):
         visitor.page.locator(f".sample:has(img[src$='{name}'])").click()
-    visitor.page.wait_for_function("document.getElementById('picture-name').textContent.startsWith('scene.png')")
+    visitor.has("scene.png")
     assert visitor.choose("read").ask()["text_read"] == "GIFT"
 
 

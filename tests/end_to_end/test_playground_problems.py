@@ -38,7 +38,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(visit: Callable[..., Visitor], k
     give_key(visitor, "another key")
     visitor.page.wait_for_selector("text=This key is not known here.")
     give_key(visitor, KEY)
-    visitor.page.wait_for_function("document.querySelectorAll('#model option').length > 1")
+    visitor.know_models()
     assert not visitor.page.is_visible("#key-form")
     assert not visitor.page.is_visible("#problem")
     assert visitor.sample().choose("read").ask()["text_read"] == "GIFT"
@@ -47,7 +47,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(visit: Callable[..., Visitor], k
     assert "PALISERVE_KEY" in visitor.request("curl")
     assert KEY not in visitor.page.evaluate("JSON.stringify(localStorage) + document.cookie + location.href")
     visitor.page.reload()
-    visitor.page.wait_for_function("document.querySelectorAll('#model option').length > 1")
+    visitor.know_models()
     visitor.page.click("#forget-key")
     assert visitor.page.evaluate("sessionStorage.length") == 0
     visitor.sample().page.click("#ask")
@@ -78,7 +78,7 @@ def test_a_server_that_goes_away_in_the_middle_is_told(visit: Callable[..., Visi
     visitor.page.click(".options summary")
     visitor.page.fill("#max_tokens", "1024")
     visitor.page.click("#ask")
-    visitor.page.wait_for_function("document.getElementById('answer-text').textContent.startsWith('a green')")
+    visitor.starts("a green")
     running.stop(signal.SIGKILL)
     problem = visitor.problem()
     running.close()
@@ -143,7 +143,7 @@ def test_a_later_question_stands_for_an_earlier_one(visit: Callable[..., Visitor
     visitor.page.click(".options summary")
     visitor.page.fill("#max_tokens", "1024")
     visitor.page.click("#ask")
-    visitor.page.wait_for_function("document.getElementById('answer-text').textContent.startsWith('a green')")
+    visitor.starts("a green")
     visitor.page.fill("#max_tokens", "3")
     visitor.choose("read").page.click("#ask")
     assert visitor.answer()["task"] == "read"

@@ -29,10 +29,15 @@ sys.exit(subprocess.run(buf).returncode)
 """As grpcurl is called; buf's does the same."""
 
 OWN = {
-    "caption": "caption", "answer": "answer", "detect": "detections", "segment": "segments", "read": "text_read", "caption-region": "caption",
+    "caption": "caption",
+    "answer": "answer",
+    "detect": "detections",
+    "segment": "segments",
+    "read": "text_read",
+    "caption-region": "caption",
     "generate": "text",
-}  # fmt: skip
-AWKWARD = "what's the \"color\" of the star, $HOME `id` \\ @x %s é?"
+}
+AWKWARD = 'what\'s the "color" of the star, $HOME `id` \\ @x %s é?'
 
 
 @pytest.fixture
@@ -58,7 +63,9 @@ def told(kind: str, text: str, folder: Path, **environ: str) -> Any:
     if kind == "python":
         return ast.literal_eval(run([sys.executable, "-c", text], folder, **environ))
     if kind == "fetch":
-        return json.loads(run([needed("node"), "--input-type=module", "-e", text.replace("response.json()", "response.text()")], folder, **environ))
+        return json.loads(
+            run([needed("node"), "--input-type=module", "-e", text.replace("response.json()", "response.text()")], folder, **environ)
+        )
     return json.loads(run(["bash", "-euo", "pipefail", "-c", text], folder, **environ))
 
 

@@ -1,6 +1,8 @@
 """Somebody at the playground, in a real browser; notes whatever a page must not do."""
 
 import json
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +42,34 @@ class Visitor:
     def open(self) -> "Visitor":
         """The page, once it knows what is served."""
         self.page.goto(f"{self.url}/")
-        self.page.wait_for_function("document.querySelectorAll('#model option').length > 1")
+        return self.know_models()
+
+    def know_models(self) -> "Visitor":
+        """Once the page knows what is served."""
+        self.page.locator("#model option").nth(1).wait_for(state="attached")
         return self
 
     def sample(self, name: str = "scene.png") -> "Visitor":
         """Pick one of the samples."""
         self.page.locator(f".sample:has(img[src$='{name}'])").click()
-        self.page.wait_for_function("(name) => document.getElementById('picture-name').textContent.startsWith(name)", arg=name)
+        return self.has(name)
+
+    def has(self, name: str) -> "Visitor":
+        """Once a picture of this name is shown."""
+        self.page.locator("#picture-name", has_text=re.compile(f"^{re.escape(name)} ·")).wait_for()
         return self
+
+    def starts(self, text: str) -> "Visitor":
+        """Once the answer's text has come so far."""
+        self.page.locator("#answer-text", has_text=re.compile(f"^{re.escape(text)}")).wait_for()
+        return self
+
+    def until(self, expression: str) -> None:
+        """Until an expression holds. Playwright's own waiting for one would be refused, as all is that evaluates text in this page."""
+        deadline = time.monotonic() + WAIT / 1000
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < deadline, expression
+            self.page.wait_for_timeout(20)
 
     def choose(self, task: str) -> "Visitor":
         """Choose a task."""

@@ -22,12 +22,15 @@ FILES: dict[str, tuple[Path, str]] = {
     "style.css": (STATIC, "text/css; charset=utf-8"),
     "icon.svg": (STATIC, "image/svg+xml"),
     **{f"{name}.js": (STATIC, "text/javascript; charset=utf-8") for name in SCRIPTS},
-    **{name: (SAMPLES, "image/png") for name in PICTURES},
+    **dict.fromkeys(PICTURES, (SAMPLES, "image/png")),
 }
 """By name: the folder and the media type. No other name leads to a file."""
 
 PATHS = frozenset({"/", *(f"/playground/{name}" for name in FILES)})
 """All that the playground answers itself."""
+
+PARTS = PATHS - {"/"}
+"""What the page loads by itself."""
 
 POLICY = "; ".join(
     (

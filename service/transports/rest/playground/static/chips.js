@@ -20,7 +20,6 @@ export class Chips {
     this._words = [];
     this._field.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => this._onKey(event));
     this._field.addEventListener("input", () => this._onInput());
-    this._field.addEventListener("blur", () => this.take());
   }
 
   /** @returns {string[]} */
@@ -33,12 +32,17 @@ export class Chips {
     this._show();
   }
 
+  /** @returns {string[]} the words, and what is typed so far */
+  get withTyped() {
+    const typed = this._field.value.split(SEPARATORS).map((/** @type {string} */ each) => each.trim().replaceAll(/\s+/g, " "));
+    return [...new Set([...this._words, ...typed.filter((/** @type {string} */ each) => each !== "")])].slice(0, this._most);
+  }
+
   /** Make chips of what is typed so far. */
   take() {
-    const typed = this._field.value.split(SEPARATORS).map((/** @type {string} */ each) => each.trim().replaceAll(/\s+/g, " "));
+    const words = this.withTyped;
     this._field.value = "";
-    const added = typed.filter((/** @type {string} */ each) => each !== "");
-    if (added.length) this.words = [...this._words, ...added];
+    this.words = words;
   }
 
   /** @param {KeyboardEvent} event */

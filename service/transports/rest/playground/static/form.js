@@ -89,7 +89,7 @@ export class QuestionForm {
   read() {
     const own = this._ownFields();
     if (this.task === "answer" && !own.question) throw new Incomplete("Write a question first.", "question");
-    if ("objects" in own && !this.objects.words.length) throw new Incomplete("Name at least one object first.", "objects");
+    if ("objects" in own && !this.objects.withTyped.length) throw new Incomplete("Name at least one object first.", "objects");
     if (this.task === "caption-region" && !own.box) throw new Incomplete("Drag a box on the picture first, or write its four sides.", "x_min");
     return { task: this.task, fields: { ...own, ...this.models.fields, ...this._options() }, choice: this.models.choice };
   }
@@ -121,8 +121,8 @@ export class QuestionForm {
     const own = {
       caption: () => ({ ...(style === "standard" ? {} : { style }), ...told }),
       answer: () => ({ question: byId("question").value.trim(), ...told }),
-      detect: () => ({ objects: this.objects.words }),
-      segment: () => ({ objects: this.objects.words }),
+      detect: () => ({ objects: this.objects.withTyped }),
+      segment: () => ({ objects: this.objects.withTyped }),
       read: () => ({}),
       "caption-region": () => ({ box: this.region.box }),
       generate: () => ({ prompt: byId("prompt").value }),

@@ -11,12 +11,16 @@ import { Results } from "./results.js";
 import { SAMPLES } from "./samples.js";
 import { beginSources } from "./sources.js";
 import { Stage } from "./stage.js";
+import { TASKS } from "./tasks.js";
 import { beginTheme } from "./theme.js";
 
 /** @typedef {import("./drawing.js").Found} Found */
 /** @typedef {import("./form.js").Question} Question */
 /** @typedef {import("./history.js").Visit} Visit */
 /** @typedef {import("./pictures.js").Picture} Picture */
+
+/** Where the answer stands below the question, and the picture above it, as style.css has it. */
+const NARROW = "(max-width: 860px)";
 
 /** The page, with its parts. */
 class Playground {
@@ -120,6 +124,7 @@ class Playground {
   _finish(visit) {
     this._results.finish(visit.question.task, visit.answer);
     this._history.add(visit);
+    if (matchMedia(NARROW).matches) bringIntoView(visit);
   }
 
   /** @param {unknown} error */
@@ -223,6 +228,15 @@ function requestText(form, picture, kind, place) {
     if (error instanceof Incomplete) return error.message;
     throw error;
   }
+}
+
+/**
+ * Where the answer is: on the picture, or in words.
+ * @param {Visit} visit
+ */
+function bringIntoView({ question, answer }) {
+  const place = TASKS[question.task].found(answer).length ? "frame" : "results";
+  byId(place).scrollIntoView({ block: "nearest" });
 }
 
 /** @param {Element} button */

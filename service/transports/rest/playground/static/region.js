@@ -40,6 +40,8 @@ export class Region {
     this._active = active;
     this._canvas.classList.toggle("drawable", active);
     this._canvas.tabIndex = active ? 0 : -1;
+    this._canvas.setAttribute("role", active ? "application" : "img");
+    this._canvas.setAttribute("aria-describedby", active ? "region-help" : "");
     this._stage.showRegion(active ? this.box : null);
   }
 
