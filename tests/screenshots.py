@@ -12,9 +12,8 @@ from tests.end_to_end.conftest import BROWSER, Server, needed
 from tests.end_to_end.visitor import Visitor
 
 FOLDER = Path(playground.__file__).parent / "screenshots"
-COLOURS = 200
 WIDE = {"viewport": {"width": 1280, "height": 900}}
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 1.5}
+PHONE = {"viewport": {"width": 390, "height": 980}, "has_touch": True, "is_mobile": True, "device_scale_factor": 1.5}
 
 
 def visitor(browser: Browser, server: Server, **settings: Any) -> Visitor:
@@ -23,11 +22,11 @@ def visitor(browser: Browser, server: Server, **settings: Any) -> Visitor:
 
 
 def keep(visitor: Visitor, name: str) -> None:
-    """Write what is to be seen, in few colours so that the file is small."""
+    """Write what is to be seen from the top."""
     visitor.page.mouse.move(0, 0)
-    visitor.page.evaluate("document.activeElement.blur()")
+    visitor.page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     with Image.open(io.BytesIO(visitor.page.screenshot())) as taken:
-        taken.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(FOLDER / name, optimize=True)
+        taken.convert("RGB").save(FOLDER / name, optimize=True)
     print(name, (FOLDER / name).stat().st_size)
 
 
@@ -36,7 +35,10 @@ def take(browser: Browser, server: Server) -> None:
     light = visitor(browser, server, color_scheme="light", **WIDE)
     light.sample("scene.png").choose("read").ask()
     light.choose("answer").ask()
-    light.sample("shapes.png").choose("segment").ask()
+    light.sample("shapes.png").choose("segment").page.select_option("#model", "resolution:448")
+    light.page.fill("#objects", "purple star")
+    light.page.press("#objects", "Enter")
+    light.ask()
     keep(light, "light.png")
     dark = visitor(browser, server, color_scheme="dark", **WIDE)
     dark.sample("small.png").choose("caption").page.select_option("#model", "resolution:448")

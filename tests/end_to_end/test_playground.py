@@ -175,7 +175,7 @@ def test_the_session_has_a_history(visitor: Visitor) -> None:
     assert visitor.page.inner_text("#picture-name").startswith("scene.png")
     visitor.page.locator("#history-list button").nth(0).click()
     assert visitor.page.inner_text("#picture-name").startswith("sign.png")
-    assert visitor.page.locator("#found li").count() == 4
+    assert visitor.page.locator("#found li").count() == 2
     visitor.page.click("#clear-history")
     assert not visitor.page.is_visible("#history")
 

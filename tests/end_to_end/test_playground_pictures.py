@@ -1,6 +1,7 @@
 """How pictures come into the playground, good ones and others."""
 
 import base64
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -148,21 +149,17 @@ def test_threat_31_a_file_name_is_only_a_name(visitor: Visitor, sample: bytes) -
 
 
 def test_threat_31_a_label_is_only_a_word(visitor: Visitor) -> None:
-    """With ``strict`` the model writes the very names that it was asked for."""
+    """As a model of a stranger's may write it."""
     hostile = "<img src=x onerror=alert(1)>"
-    visitor.sample().choose("detect")
-    visitor.page.click(".options summary")
-    visitor.page.check("#strict")
-    while visitor.page.locator("#objects-list .chip").count():
-        visitor.page.press("#objects", "Backspace")
-    visitor.page.fill("#objects", hostile)
-    visitor.page.press("#objects", "Enter")
-    answer = visitor.ask()
-    labels = [each["label"] for each in answer["detections"]]
-    assert labels
-    assert set(labels) == {hostile}
-    assert visitor.page.locator("#found .name").all_inner_texts() == labels
+    answer = visitor.sample().choose("detect").ask()
+    told = json.dumps(answer).replace("purple star", hostile)
+    found = json.dumps(json.loads(told)["detections"][0] | {"index": 0})
+    events = f"event: token\ndata: {json.dumps({'text': hostile, 'index': 0})}\n\nevent: detection\ndata: {found}\n\nevent: result\ndata: {told}\n\n"
+    visitor.page.route("**/v1/detect", lambda route: route.fulfill(body=events, content_type="text/event-stream"))
+    assert visitor.ask()["detections"][0]["label"] == hostile
+    assert visitor.page.locator("#found .name").all_inner_texts() == [hostile, "green square", "sign"]
     assert hostile in (visitor.page.get_attribute("#canvas", "aria-label") or "")
+    assert visitor.page.locator("#history-list .told").all_inner_texts()[0] == f"Found: {hostile}, green square, sign"
     visitor.page.click("text=What the model wrote")
     assert hostile in visitor.page.inner_text("#tokens")
     assert visitor.page.locator("img[src=x]").count() == 0
@@ -182,23 +179,23 @@ def test_threat_31_no_text_becomes_markup_in_this_page(visitor: Visitor) -> None
 
 
 def test_threat_31_what_is_written_into_the_page_does_not_run(visitor: Visitor) -> None:
-    visitor.expected = ("Content Security Policy", "ERR_BLOCKED_BY_CSP", "ERR_BLOCKED_BY_RESPONSE")
+    visitor.expected = ("Content Security Policy", "TrustedScript", "ERR_BLOCKED_BY_CSP")
     tried = """async () => {
-        const violated = [];
-        addEventListener("securitypolicyviolation", (event) => violated.push(event.effectiveDirective));
+        const violated = new Set();
+        addEventListener("securitypolicyviolation", (event) => violated.add(event.effectiveDirective));
         const image = document.createElement("img");
-        image.setAttribute("onerror", "document.title = 'run'");
-        image.src = "data:none";
-        const elsewhere = document.createElement("img");
-        elsewhere.src = "https://other.test/x.png";
+        let handler = "set";
+        try { image.setAttribute("onerror", "document.title = 'run'"); } catch (error) { handler = error.name; }
+        const failed = new Promise((resolve) => { image.addEventListener("error", () => setTimeout(resolve, 0)); });
+        image.src = "https://other.test/x.png";
         const style = document.createElement("style");
         style.textContent = "body { opacity: 0; }";
-        const failed = new Promise((resolve) => { image.addEventListener("error", () => setTimeout(resolve, 0)); });
-        document.body.append(image, elsewhere, style);
+        document.body.append(image, style);
         await fetch("https://other.test/").catch(() => {});
         await failed;
-        return [violated.sort(), document.title, getComputedStyle(document.body).opacity];
+        return [[...violated], handler, document.title, getComputedStyle(document.body).opacity];
     }"""
-    violated, title, opacity = visitor.page.evaluate(tried)
+    violated, handler, title, opacity = visitor.page.evaluate(tried)
     assert set(violated) >= {"connect-src", "img-src", "style-src-elem"}
-    assert (title, opacity) == ("PaliServe playground", "1")
+    assert (handler, title, opacity) == ("TypeError", "PaliServe playground", "1")
+    visitor.wrong = [each for each in visitor.wrong if "other.test" not in each]

@@ -1,6 +1,7 @@
 """The playground's files: which there are, how they are served, and where."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import httpx
@@ -30,6 +31,14 @@ def directives(response: httpx.Response) -> dict[str, str]:
 def test_the_table_is_the_folder() -> None:
     assert {name for name, (folder, _) in FILES.items() if folder == STATIC} == {each.name for each in STATIC.iterdir()} - {"index.html"}
     assert all((SAMPLES / name).is_file() for name, (folder, _) in FILES.items() if folder == SAMPLES)
+
+
+def test_the_package_carries_them() -> None:
+    root = Path(__file__).parents[3]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["service"]
+    carried = {path for pattern in patterns for path in (root / "service").glob(pattern)}
+    assert {STATIC / "index.html", *(folder / name for name, (folder, _) in FILES.items())} <= carried
+    assert not [path for path in carried if path.parent.name == "screenshots"]
 
 
 @pytest.mark.parametrize("path", sorted(PATHS))
