@@ -227,9 +227,9 @@ def sample() -> bytes:
     return (Path(__file__).parents[2] / "service" / "demo" / "samples" / "scene.png").read_bytes()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A real one."""
+    """A real one. Not for the session: where it runs, ``asyncio.run`` cannot."""
     chromium = needed("chromium")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=chromium, args=BROWSER)

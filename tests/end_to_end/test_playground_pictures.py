@@ -154,7 +154,8 @@ def test_threat_31_a_label_is_only_a_word(visitor: Visitor) -> None:
     answer = visitor.sample().choose("detect").ask()
     told = json.dumps(answer).replace("purple star", hostile)
     found = json.dumps(json.loads(told)["detections"][0] | {"index": 0})
-    events = f"event: token\ndata: {json.dumps({'text': hostile, 'index': 0})}\n\nevent: detection\ndata: {found}\n\nevent: result\ndata: {told}\n\n"
+    token = json.dumps({"text": hostile, "index": 0})
+    events = "".join(f"event: {name}\ndata: {data}\n\n" for name, data in (("token", token), ("detection", found), ("result", told)))
     visitor.page.route("**/v1/detect", lambda route: route.fulfill(body=events, content_type="text/event-stream"))
     assert visitor.ask()["detections"][0]["label"] == hostile
     assert visitor.page.locator("#found .name").all_inner_texts() == [hostile, "green square", "sign"]

@@ -15,6 +15,7 @@ import { css } from "./palette.js";
  * @property {number} score 0 to 1
  * @property {HTMLCanvasElement | null} mask over the whole picture
  * @property {Colour} colour
+ * @property {string} note what else the list says of it
  * @property {boolean} shown
  *
  * @typedef {object} View what is to be drawn

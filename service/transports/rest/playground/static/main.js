@@ -196,7 +196,6 @@ class Playground {
   /** @param {boolean} busy */
   _showBusy(busy) {
     show(byId("stop"), busy);
-    document.body.classList.toggle("busy", busy);
   }
 
   _onChange() {

@@ -147,7 +147,9 @@ export class Results {
       this._listener.toggled();
     });
     const score = make("span", { className: "score", textContent: percentage(found), title: "How sure the model is of the box" });
-    const row = make("li", {}, make("label", {}, box, swatch, make("span", { className: "name", textContent: found.label })), score);
+    const name = make("span", { className: "name", textContent: found.label });
+    const note = make("span", { className: "note", textContent: found.note });
+    const row = make("li", {}, make("label", {}, box, swatch, name), note, score);
     row.addEventListener("pointerenter", () => this._listener.pointed(found));
     row.addEventListener("pointerleave", () => this._listener.pointed(null));
     row.addEventListener("focusin", () => this._listener.pointed(found));
@@ -194,6 +196,8 @@ function asFound(each, index) {
     score: each.score,
     mask: paintMask(each.mask ?? null, colour),
     colour,
+    // A segment may have no mask: see the API.
+    note: each.mask === null ? "box only" : "",
     shown: true,
   };
 }
