@@ -36,6 +36,7 @@ from service.instances.description import ModelDescription
 from service.instances.instance import Instance
 from service.instances.keeper import Keeper, Upkeep
 from service.observability.metrics import Metrics
+from service.observability.tracing import PassedOn
 from service.serving import event_loop
 from service.tasks.tasks import Tasks
 from service.transports.grpc.generated import paligemma_pb2 as pb
@@ -43,7 +44,10 @@ from service.transports.grpc.generated import paligemma_pb2_grpc
 from service.transports.grpc.server import GrpcServer, Limits
 from service.transports.rest.application import create_application
 from service.transports.rest.connections import ConnectionLimits, Connections
-from service.transports.rest.protocol import Times
+from service.transports.rest.guard import Access
+from service.transports.rest.receipts import Times
+from service.transports.rest.turnstile import Turnstile
+from service.transports.visits import VisitBook
 from tests.fakes import LEXICON, CountingRunner, FakeModel, generation, shelf
 
 ROUNDS, REQUESTS, CALLERS, LIVE = 5, 2000, 32, 32
@@ -152,6 +156,7 @@ def serve(port: int) -> None:
         )
         await grpc_server.start("127.0.0.1", port + 1)
         connections = Connections(ConnectionLimits(2048, 1024, Times(10.0, 30.0, 60.0, 32_000)), service.metrics)
+        connections.entrance = Turnstile(service, Access(), VisitBook("rest", service.metrics, PassedOn()))
         protocol = cast("type[asyncio.Protocol]", connections.protocol)
         config = uvicorn.Config(application, port=port, http=protocol, ws="none", log_config=None, access_log=False, server_header=False)
         await uvicorn.Server(config).serve()

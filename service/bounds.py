@@ -9,7 +9,7 @@ from service.transports.budget import Budget
 from service.transports.grpc.server import Limits
 from service.transports.rest.bodies import largest_body
 from service.transports.rest.connections import ConnectionLimits, Connections
-from service.transports.rest.protocol import Times
+from service.transports.rest.receipts import Times
 
 logger = logging.getLogger(__name__)
 

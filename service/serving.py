@@ -30,6 +30,8 @@ from service.transports.rest.application import create_application, split_by_por
 from service.transports.rest.connections import Connections
 from service.transports.rest.guard import Offered
 from service.transports.rest.middleware import Parting
+from service.transports.rest.turnstile import Turnstile
+from service.transports.visits import VisitBook
 from service.wiring import PaliServe
 
 logger = logging.getLogger(__name__)
@@ -150,9 +152,10 @@ async def serve(settings: Settings, doors: Doors | None = None) -> int:
     freeze()
     sys.setswitchinterval(SWITCH_INTERVAL)
     application = _application(service, settings, doors, tracing, admin, budget)
-    config = _http(
-        Parting(application, lambda: service.draining), doors, bounds.connections(settings, service.metrics), settings.keep_alive_seconds
-    )
+    connections = bounds.connections(settings, service.metrics)
+    book = VisitBook("rest", service.metrics, tracing)
+    connections.entrance = Turnstile(service, doors.access, book, listener.getsockname()[1] if admin else None)
+    config = _http(Parting(application, lambda: service.draining), doors, connections, settings.keep_alive_seconds)
     http_server = HttpServer(config, service, grpc_server)
     listeners = [listener, *([admin] if admin else [])]
     for each in listeners:

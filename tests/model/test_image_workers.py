@@ -148,8 +148,10 @@ def test_many_pictures_at_once_are_told_apart(steady: Bench) -> None:
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
 def test_threat_04_a_codec_that_crashes_costs_its_own_request_only(bench: Bench, number: signal.Signals) -> None:
     first, second = bench.processes
-    stop(first)
+    stop(first, second)
     asked = [bench.ask(), bench.ask()]
+    until(bench.workers._idle.empty)
+    second.send_signal(signal.SIGCONT)
     until(lambda: any(each.done() for each in asked))
     spared, struck = sorted(asked, key=lambda each: not each.done())
     assert_is_the_picture(spared.result())

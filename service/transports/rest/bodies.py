@@ -16,7 +16,7 @@ from service.errors import ImageTooLarge, InvalidRequest, MalformedBody, Request
 from service.transports.budget import Hold
 from service.transports.rest.forms import MOST_IMAGES, bad_image, read_form
 from service.transports.rest.middleware import HELD
-from service.transports.rest.protocol import receipt_of
+from service.transports.rest.receipts import receipt_of
 
 OVERHEAD = 1_000_000
 """Bytes a body may have beside its image."""

@@ -14,24 +14,40 @@ from service.transports.rest.visits import refuse
 from service.transports.visits import Visit, VisitBook
 
 ANY = "*"
+NO_SNIFFING = {"x-content-type-options": "nosniff"}
+"""What callers wrote stands in answers: no browser is to take one for a page because of it."""
+
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 """The names of this machine. Where only it can ask, another one is that of a page whose name was pointed here: DNS rebinding."""
 
 _NETLOC = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@\\\[\]]+)(?::(\d{1,5}))?")
 
 
+class Hosts:
+    """Names that a server is asked under, with a port or for all ports, ``*.example.org`` for all below it; None: any name."""
+
+    def __init__(self, names: Sequence[str] | None) -> None:
+        self._known = None if names is None or ANY in names else [_parts(each) for each in names]
+
+    def include(self, host: str) -> bool:
+        """Whether the ``Host`` of a request is one of them."""
+        if self._known is None:
+            return True
+        name, port = _parts(host)
+        return any(_fits(name, known) and wanted in ("", port) for known, wanted in self._known) and name != ""
+
+
 class Browsers:
     """ASGI middleware: refuses names that are not this server's, and what the pages of others send without being asked.
 
-    ``hosts``: names, with a port or for all ports, ``*.example.org`` for all below it; None: any name. ``origins``: sites such as
-    ``https://example.org`` whose pages may call; ``*``: all. A form of another site reaches a server without its consent, because the
-    browser asks for leave only before what no form could send.
+    ``origins``: sites such as ``https://example.org`` whose pages may call; ``*``: all. A form of another site reaches a server without its
+    consent, because the browser asks for leave only before what no form could send.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str] | None, origins: Sequence[str], book: VisitBook) -> None:
         self._app = app
         self._book = book
-        self._hosts = None if hosts is None or ANY in hosts else [_parts(each) for each in hosts]
+        self._hosts = Hosts(hosts)
         self._origins = frozenset(each.lower() for each in origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,8 +58,7 @@ class Browsers:
 
         async def send_plainly(message: Message) -> None:
             if message["type"] == "http.response.start":
-                # What callers wrote stands in answers: no browser is to take one for a page because of it.
-                MutableHeaders(scope=message)["x-content-type-options"] = "nosniff"
+                MutableHeaders(scope=message).update(NO_SNIFFING)
             await send(message)
 
         error = self._refusal(scope, Headers(scope=scope))
@@ -55,15 +70,11 @@ class Browsers:
 
     def _refusal(self, scope: Scope, headers: Headers) -> PaliServeError | None:
         # The kubelet asks its probes under the pod's address.
-        if self._hosts is not None and scope["path"] not in PROBES and not self._is_ours(headers.get("host", "")):
+        if scope["path"] not in PROBES and not self._hosts.include(headers.get("host", "")):
             return MisdirectedRequest("This server is not asked under this name: its allowed_hosts say under which.")
         if scope["method"] not in ("GET", "HEAD") and self._is_foreign(headers):
             return PermissionDenied("Pages of this origin may not call: its operator lists those that may as cors_origins.")
         return None
-
-    def _is_ours(self, host: str) -> bool:
-        name, port = _parts(host)
-        return any(_fits(name, known) and wanted in ("", port) for known, wanted in self._hosts or ()) and name != ""
 
     def _is_foreign(self, headers: Headers) -> bool:
         origin, site = headers.get("origin", "").lower(), headers.get("sec-fetch-site", "").lower()

@@ -10,7 +10,8 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from service.observability.metrics import Metrics
-from service.transports.rest.protocol import TimedProtocol, Times
+from service.transports.rest.protocol import Entrance, TimedProtocol
+from service.transports.rest.receipts import Times
 
 WHOLE_NETWORK = 64
 """Bits of an IPv6 address that its holder cannot choose."""
@@ -29,10 +30,11 @@ class Connections:
     """Makes the protocol of each connection, and counts them.
 
     A peer is an address as the socket tells it: headers such as X-Forwarded-For are written by anybody. So a proxy is one peer, with all
-    who come through it.
+    who come through it. ``entrance``: who refuses requests before they are read.
     """
 
     def __init__(self, limits: ConnectionLimits, metrics: Metrics) -> None:
+        self.entrance: Entrance | None = None
         self._limits = limits
         self._metrics = metrics
         self._of_peer: Counter[str] = Counter()
@@ -42,7 +44,7 @@ class Connections:
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
     ) -> TimedProtocol:
         """What ``uvicorn.Config`` takes as ``http``."""
-        return TimedProtocol(self, self._limits.times, config, server_state, app_state, _loop)
+        return TimedProtocol(self, self.entrance, self._limits.times, config, server_state, app_state, _loop)
 
     def enter(self, address: str) -> bool:
         """Whether one more is served."""

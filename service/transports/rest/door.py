@@ -27,7 +27,7 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        task = _task(scope)
+        task = task_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if task is None:
             await self._app(scope, receive, send)
             return
@@ -42,8 +42,8 @@ class Door:
                 await self._app(scope, receive, send)
 
 
-def _task(scope: Scope) -> str | None:
-    if scope["type"] != "http" or scope["method"] != "POST":
+def task_of(method: str, path: str) -> str | None:
+    """What is asked for that takes a place."""
+    if method != "POST":
         return None
-    path: str = scope["path"]
     return TASKS.get(path) or ("infer" if INFER.fullmatch(path) else None)

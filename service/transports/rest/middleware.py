@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.transports.budget import Budget
-from service.transports.rest.protocol import Receipt, receipt_of
+from service.transports.rest.receipts import Receipt, receipt_of
 
 HELD = "held"
 """Where in the state of a request's scope its ``Hold`` is."""

@@ -1,12 +1,13 @@
 """One HTTP connection: uvicorn's, with an end to how long its client may take to send and to read."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
 
 import h11
+from starlette.responses import Response
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -14,41 +15,11 @@ from uvicorn.server import ServerState
 from service.errors import MalformedBody, PaliServeError
 from service.transports.rest import problems
 from service.transports.rest.framing import Framing
+from service.transports.rest.receipts import RECEIPT, Receipt, Times
 from service.transports.rest.refusals import SlowRequest
-
-RECEIPT = "receipt"
-"""Where in the state of a request's scope its ``Receipt`` is."""
 
 ANSWER_SECONDS = 5.0
 """Within which a handler must have answered a request that can never become whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """Seconds that a client has.
-
-    In ``head`` it must have sent the head of a request, counted from the connection's beginning or, where it is kept alive, from the first
-    byte; in ``body`` the body behind it; in ``send`` it must have read what it is sent. The latter two are longer by the bytes that did
-    come, or wait to be read, at ``rate`` a second.
-    """
-
-    head: float
-    body: float
-    send: float
-    rate: int
-
-
-@dataclass(slots=True)
-class Receipt:
-    """How a connection's request is being received. ``problem``: why it will never be whole."""
-
-    problem: PaliServeError | None = None
-
-
-def receipt_of(scope: Mapping[str, Any]) -> Receipt:
-    """How a request is being received; it will be whole where the server behind it is not this one."""
-    receipt: Receipt = scope.get("state", {}).get(RECEIPT) or Receipt()
-    return receipt
 
 
 class Register(Protocol):
@@ -67,6 +38,22 @@ class Register(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """``size``: bytes of the whole request that is refused, of which some may be still to come."""
+
+    response: Response
+    size: int
+
+
+class Entrance(Protocol):
+    """Who refuses requests before they are read."""
+
+    def refusal(self, data: bytes, port: int | None) -> Refusal | None:
+        """Of the request that begins with these bytes and came to that port; None: it is to be read."""
+        ...
+
+
 class TimedProtocol(H11Protocol):
     """Only one timer for each connection, which is set anew when it goes off: requests that come at once never touch it."""
 
@@ -75,6 +62,7 @@ class TimedProtocol(H11Protocol):
     def __init__(
         self,
         register: Register,
+        entrance: Entrance | None,
         times: Times,
         config: Config,
         server_state: ServerState,
@@ -85,6 +73,7 @@ class TimedProtocol(H11Protocol):
         super().__init__(config, server_state, {**app_state, RECEIPT: self._receipt}, _loop)
         self.conn = Framing()
         self._register = register
+        self._entrance = entrance
         self._times = times
         self._served = False
         self._timer: asyncio.TimerHandle | None = None
@@ -93,6 +82,7 @@ class TimedProtocol(H11Protocol):
         self._read_by: float | None = None
         self._receiving: object = None
         self._received = 0
+        self._skipping = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See ``asyncio.Protocol``."""
@@ -117,9 +107,35 @@ class TimedProtocol(H11Protocol):
         """See ``asyncio.Protocol``."""
         if self._receipt.problem is not None:
             return
+        if self._skipping or self._entrance is not None:
+            data = self._turned_away(data)
         self._received += len(data)
-        super().data_received(data)
+        if data:
+            super().data_received(data)
         self._look()
+
+    def _turned_away(self, data: bytes) -> bytes:
+        """What is left of the bytes without those of requests that are refused here."""
+        while data:
+            if not self._skipping:
+                refused = self._refused(data)
+                if refused is None:
+                    return data
+                self._unset_keepalive_if_required()
+                self.transport.write(_as_bytes(refused.response, self.server_state.default_headers))
+                self.server_state.total_requests += 1
+                self._skipping, self._received = refused.size, 0
+                if refused.size > len(data):
+                    self._receive_within(self._times.body)
+            # What is not skipped is looked at anew: it begins another request.
+            data, self._skipping = data[self._skipping :], max(0, self._skipping - len(data))
+        return b""
+
+    def _refused(self, data: bytes) -> Refusal | None:
+        between = self.conn.their_state is self.conn.our_state is h11.IDLE and not self.conn.unread
+        if self._entrance is None or not between or self.flow.write_paused or self.transport.is_closing():
+            return None
+        return self._entrance.refusal(data, self.server[1] if self.server else None)
 
     def on_response_complete(self) -> None:
         """See ``H11Protocol``."""
@@ -165,6 +181,8 @@ class TimedProtocol(H11Protocol):
                 self._read_within(self._times.send)
             return
         state = self.conn.their_state
+        if self._skipping:
+            return
         if state is h11.SEND_BODY:
             if self._receiving is not self.cycle:
                 self._receiving, self._received = self.cycle, 0
@@ -208,7 +226,7 @@ class TimedProtocol(H11Protocol):
             self._wake_at(min(due))
 
     def _late(self, now: float) -> None:
-        in_body = self.conn.their_state is h11.SEND_BODY
+        in_body = bool(self._skipping) or self.conn.their_state is h11.SEND_BODY
         if in_body and self._receipt.problem is None:
             more = self._received / self._times.rate
             self._received = 0
@@ -220,7 +238,7 @@ class TimedProtocol(H11Protocol):
         self._register.cut("late")
         if self._receipt.problem is not None:
             self.transport.abort()
-        elif in_body or self.conn.unread:
+        elif (in_body and not self._skipping) or self.conn.unread:
             self._give_up(SlowRequest("The request came too slowly: send a smaller picture."), 408, "The head came too slowly.")
         else:
             self.transport.close()
@@ -247,3 +265,9 @@ class TimedProtocol(H11Protocol):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
         self._look()
+
+
+def _as_bytes(response: Response, more: Sequence[tuple[bytes, bytes]]) -> bytes:
+    status = HTTPStatus(response.status_code)
+    headers = b"".join(b"%s: %s\r\n" % header for header in (*more, *response.raw_headers))
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, status.phrase.encode(), headers, response.body)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import PaliServeError
@@ -34,11 +35,16 @@ def visit_of(request: Request) -> Visit:
 
 async def refuse(error: PaliServeError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request that is not let in, and so is no visit."""
-    token = request_id.set(identity(Headers(scope=scope).get("x-request-id", "")))
+    await refusal(error, scope["path"], Headers(scope=scope).get("x-request-id", ""))(scope, receive, send)
+
+
+def refusal(error: PaliServeError, path: str, asked_id: str) -> Response:
+    """The answer to a request that is not let in. ``asked_id``: as which it wants to be known."""
+    token = request_id.set(identity(asked_id))
     try:
-        answer = problems.of_error(error, scope["path"])
+        answer = problems.of_error(error, path)
         answer.headers["x-request-id"] = request_id.get()
-        await answer(scope, receive, send)
+        return answer
     finally:
         request_id.reset(token)
 

@@ -12,7 +12,8 @@ import uvicorn
 
 from service.observability.metrics import Metrics
 from service.transports.rest.connections import ConnectionLimits, Connections
-from service.transports.rest.protocol import Times
+from service.transports.rest.protocol import Entrance
+from service.transports.rest.receipts import Times
 
 PATIENT = Times(head=20.0, body=20.0, send=20.0, rate=32_000)
 LIMITS = ConnectionLimits(0, 0, PATIENT)
@@ -78,9 +79,13 @@ class Served:
 
 
 @asynccontextmanager
-async def _running(application: Any, metrics: Metrics, limits: ConnectionLimits, keep_alive: float) -> AsyncIterator[Served]:
+async def _running(
+    application: Any, metrics: Metrics, limits: ConnectionLimits, keep_alive: float, entrance: Entrance | None
+) -> AsyncIterator[Served]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        protocol = cast("type[asyncio.Protocol]", Connections(limits, metrics).protocol)
+        connections = Connections(limits, metrics)
+        connections.entrance = entrance
+        protocol = cast("type[asyncio.Protocol]", connections.protocol)
         config = uvicorn.Config(
             application, http=protocol, ws="none", log_config=None, access_log=False, timeout_keep_alive=cast("int", keep_alive),
             timeout_graceful_shutdown=1, lifespan="off",
@@ -103,11 +108,12 @@ def with_server(
     work: Callable[[Served], Awaitable[T]],
     limits: ConnectionLimits = LIMITS,
     keep_alive: float = 20.0,
+    entrance: Entrance | None = None,
 ) -> T:
     """What ``work`` gives, with the application served."""
 
     async def once() -> T:
-        async with _running(application, metrics, limits, keep_alive) as served:
+        async with _running(application, metrics, limits, keep_alive, entrance) as served:
             return await work(served)
 
     return asyncio.run(asyncio.wait_for(once(), 60))
