@@ -71,8 +71,7 @@ export async function* ask(task, image, fileName, fields, signal) {
       yield event;
     }
   } catch (error) {
-    if (error instanceof Problem || signal.aborted || complete) throw error;
-    throw new Problem("The server went away", CUT_OFF, "cut_off");
+    if (error instanceof Problem || signal.aborted) throw error;
   }
   if (!complete) throw new Problem("The server went away", CUT_OFF, "cut_off");
 }

@@ -35,8 +35,6 @@ class Playground {
     this._history = new History((visit) => this._goBack(visit));
     /** @type {AbortController | null} */
     this._asking = null;
-    /** @type {string[]} */
-    this._missing = [];
   }
 
   /** Listen, and see what is served. */
