@@ -71,6 +71,7 @@ export async function* ask(task, image, fileName, fields, signal) {
       yield event;
     }
   } catch (error) {
+    // Whatever else broke, it counts only where the answer had not come.
     if (error instanceof Problem || signal.aborted) throw error;
   }
   if (!complete) throw new Problem("The server went away", CUT_OFF, "cut_off");
