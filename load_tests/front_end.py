@@ -127,6 +127,10 @@ class Service:
     def ready(self) -> None:
         """See ``ports.Service``."""
 
+    def crowded(self) -> bool:
+        """See ``ports.Service``."""
+        return self.is_full
+
     @contextmanager
     def room(self) -> Iterator[None]:
         """See ``ports.Service``."""

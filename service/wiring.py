@@ -179,23 +179,30 @@ class PaliServe:
         if not any(device.is_ready() for device in self._builder.devices.values()):
             raise ModelNotReady("What runs the models has failed and is being replaced: try again in a few seconds.")
 
+    def crowded(self) -> bool:
+        """Whether ``room`` may refuse somebody."""
+        return len(self._loaded) == len(self._keepers) and self._inside.waiting >= self._places()
+
     @contextmanager
     def room(self) -> Iterator[None]:
         """Room for one request of ``caller``'s, from before it is read until it is answered. Errors: Overloaded.
 
         There is as much as the instances have places and slots; where one is left that could be loaded, there is no end to it.
         """
-        who, engines = caller.get(), [instance.engine for instance in self._loaded.values()]
-        most = sum(engine.most_waiting + engine.slots for engine in engines)
-        if len(engines) == len(self._keepers) and not self._inside.has_room(who, most):
+        who = caller.get()
+        if self.crowded() and not self._inside.has_room(who, self._places()):
             self.metrics.request_refused("queue_full")
             message = f"The service is full: {self._inside.waiting} requests are inside. Try again later."
-            raise Overloaded(message, retry_after=max(engine.wait(who) for engine in engines))
+            raise Overloaded(message, retry_after=max(instance.engine.wait(who) for instance in self._loaded.values()))
         self._inside.add(who)
         try:
             yield
         finally:
             self._inside.remove(who)
+
+    def _places(self) -> int:
+        """Requests that may be inside at the present pace."""
+        return sum(instance.engine.most_waiting + instance.engine.slots for instance in self._loaded.values())
 
     def _is_loading(self) -> bool:
         return any(keeper.state is State.LOADING for keeper in self._keepers.values())

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 import service.demo
 from service import planning
-from service.errors import DeadlineExceeded, ModelNotReady, OperatorError
+from service.errors import DeadlineExceeded, ModelNotReady, OperatorError, Overloaded
 from service.instance_settings import InstanceSettings
 from service.model.memory_plan import plan
 from service.observability.metrics import Metrics
@@ -146,6 +147,18 @@ def test_who_is_inside_keeps_the_service_from_ending() -> None:
         assert running.idle()
 
     run(settings("a"), main)
+
+
+def test_threat_49_only_a_crowded_service_refuses() -> None:
+    async def main(running: PaliServe) -> None:
+        with ExitStack() as inside:
+            while not running.crowded():
+                inside.enter_context(running.room())
+            with pytest.raises(Overloaded):
+                inside.enter_context(running.room())
+        assert not running.crowded()
+
+    run(settings("a", preload=("a",)), main)
 
 
 def test_a_load_that_nobody_waits_for_does_not_keep_it() -> None:

@@ -50,6 +50,10 @@ class Service(Protocol):
         """Return where new requests are taken. Errors: Draining, ModelNotReady."""
         ...
 
+    def crowded(self) -> bool:
+        """Whether ``room`` may refuse somebody."""
+        ...
+
     def room(self) -> AbstractContextManager[None]:
         """Room for one request of ``callers.caller``'s, from before it is read until it is answered. Errors: Overloaded, when entered."""
         ...

@@ -55,7 +55,7 @@ class Turnstile:
 
     def refusal(self, data: bytes, port: int | None) -> Refusal | None:
         """Of the request that begins with these bytes and came to that port; None: it is to be read."""
-        if self._port is not None and port != self._port:
+        if not self._service.crowded() or (self._port is not None and port != self._port):
             return None
         began = time.monotonic()
         head = plain_head(data)

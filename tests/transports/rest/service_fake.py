@@ -209,6 +209,9 @@ class FakeService:
         if self.refusal:
             raise self.refusal
 
+    def crowded(self) -> bool:
+        return self.full
+
     @contextmanager
     def room(self) -> Iterator[None]:
         if self.full:
