@@ -3,6 +3,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c '
 BIN := .venv/bin
 OPENAPI := service/transports/rest/openapi.json
 STUBS := service/transports/grpc/generated
+PLAYGROUND := service/transports/rest/playground
 PROMETHEUS_RULE := deploy/components/monitoring/prometheus-rule.yaml
 PROTOC := $(BIN)/python -m grpc_tools.protoc -I $(STUBS)=protos/paligemma/v1 -I $(STUBS)=protos/inference \
     protos/paligemma/v1/paligemma.proto protos/inference/inference.proto
@@ -11,7 +12,7 @@ SOAK_SECONDS ?= 600
 LOAD_TEST_SECONDS ?= 15
 LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-.PHONY: demo test test-cluster soak check lint types imports protocols rules generated dockerfile generate manifests format image-check fuzz-rest fuzz-grpc fuzz-images fuzz-parsers amplification lock parity load-test bench bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity bench-overload evaluate clean
+.PHONY: demo test test-cluster soak screenshots check lint scripts types imports protocols rules generated dockerfile generate manifests format image-check fuzz-rest fuzz-grpc fuzz-images fuzz-parsers amplification lock parity load-test bench bench-rivals bench-front-end bench-gpu bench-profile bench-strict bench-adapters bench-quantization bench-scaled-decoding bench-capacity bench-overload evaluate clean
 
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
@@ -25,11 +26,18 @@ test-cluster: .venv/dev ## three replicas behind a real HAProxy: restarted, kill
 soak: .venv/dev ## ten minutes at 80 % of the capacity with good, wrong and leaving clients: what grows, what leaks, what is lost
 	$(BIN)/python -m load_tests.soak --seconds $(SOAK_SECONDS)
 
+screenshots: .venv/dev ## the README's pictures of the playground, by a real browser; needs chromium
+	$(BIN)/python -m tests.screenshots
+
 check: lint types imports protocols rules generated dockerfile ## everything that needs no test run
 
-lint: .venv/dev
+lint: .venv/dev scripts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+scripts: ## the playground's, as node reads them
+	@if command -v node >/dev/null; then for script in $(PLAYGROUND)/static/*.js; do node --check $$script || exit 1; done; \
+	else echo "node is not installed: the playground's scripts are not checked"; test -z "$$CI"; fi
 
 types: .venv/dev
 	$(BIN)/mypy

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import uvicorn
@@ -184,9 +185,10 @@ def _application(
     def made(offered: Offered) -> ASGIApp:
         return create_application(service, service.metrics, settings.max_image_bytes, doors.access, tracing, offered, budget)
 
+    offered = Offered(docs=settings.docs, playground=settings.playground, grpc_port=settings.grpc_port)
     if admin is None:
-        return made(Offered(docs=settings.docs))
-    return split_by_port(admin.getsockname()[1], made(Offered(tasks=False, docs=settings.docs)), made(Offered(upkeep=False)))
+        return made(offered)
+    return split_by_port(admin.getsockname()[1], made(replace(offered, tasks=False)), made(replace(offered, upkeep=False)))
 
 
 def _http(application: ASGIApp, doors: Doors, connections: Connections, keep_alive: float) -> uvicorn.Config:

@@ -90,6 +90,7 @@ class Settings(BaseModel):
     admin_host: str | None = None
     admin_port: int | None = Field(default=None, ge=0, le=65535)
     docs: bool = True
+    playground: bool = True
     allowed_hosts: tuple[HostName, ...] | None = None
     cors_origins: tuple[Origin, ...] = ()
     tls_certificate: str | None = Field(default=None, min_length=1)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.cluster.replicas import Balancer, Replica, until
+from tests.end_to_end.conftest import needed
 from tests.end_to_end.crowd import Crowd, Ended, Outcome
-from tests.end_to_end.readmes import needed
 
 pytestmark = pytest.mark.timeout(900)
 

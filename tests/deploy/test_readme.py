@@ -16,7 +16,8 @@ from service.access.keys import read_keys
 from tests.cluster.test_replicas import KEEPALIVE, ROUND_ROBIN
 from tests.deploy.rendering import DEPLOY, ROOT, WAYS, render
 from tests.end_to_end.authority import Authority
-from tests.end_to_end.readmes import blocks, needed
+from tests.end_to_end.conftest import needed
+from tests.end_to_end.readmes import blocks
 
 README = (DEPLOY / "README.md").read_text()
 BLOCKS = blocks(README)

@@ -136,7 +136,7 @@ def test_what_callers_need_is_let_in_and_the_rest_is_not() -> None:
     paths = json.loads((ROOT / "service/transports/rest/openapi.json").read_text())["paths"]
     inside = {"/metrics", "/livez", "/readyz", "/startupz"}
     assert inside < paths.keys()
-    for path in [*paths, "/", "/docs", "/openapi.json"]:
+    for path in [*paths, "/", "/playground/main.js", "/docs", "/openapi.json"]:
         assert routed(path) == [path not in inside] * 2, path
 
 

@@ -15,13 +15,15 @@ import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from prometheus_client.parser import text_string_to_metric_families
 
 import service.demo
+from tests.end_to_end.visitor import Visitor
 
 AT_REST = 60
 """Seconds within which a server that nobody asks has ended all that it accepted."""
@@ -30,8 +32,26 @@ START_UP = 120
 """Seconds within which a server must be serving, on a slow machine."""
 
 CHECKPOINT = Path(service.demo.__file__).parent / "checkpoints" / "shapes-224"
+QUIET_BROWSER = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+BROWSER = [
+    *QUIET_BROWSER,
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--host-resolver-rules=MAP paliserve.test 127.0.0.1",
+]
+"""With a camera that shows a test picture, and a name for this machine that browsers trust less than localhost."""
+
 NEVER_WRITTEN = 0
 """The token that fills rows up: the embedded model was never asked for it."""
+
+
+def needed(program: str) -> str:
+    """Where a program is. Where tests count, it must be there: see ``.ci/run``."""
+    found = shutil.which(program)
+    if found is None and not os.environ.get("CI"):
+        pytest.skip(f"{program} is not installed")
+    assert found, f"{program} is not installed"
+    return found
 
 
 def free_port() -> int:
@@ -205,3 +225,35 @@ def endless(endless_settings: Path) -> Iterator[Server]:
 def sample() -> bytes:
     """The sample picture of the README."""
     return (Path(__file__).parents[2] / "service" / "demo" / "samples" / "scene.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real one. Not for the session: where it runs, ``asyncio.run`` cannot."""
+    chromium = needed("chromium")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=BROWSER)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visitor]]:
+    """Opens pages: of a URL, with the settings of a browser context. None may do what no page may."""
+    visitors: list[Visitor] = []
+
+    def opened(url: str, **settings: Any) -> Visitor:
+        visitor = Visitor(browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | settings).new_page(), url)
+        visitors.append(visitor)
+        return visitor
+
+    yield opened
+    for each in visitors:
+        each.page.context.close()
+        assert not each.wrong
+
+
+@pytest.fixture
+def visitor(visit: Callable[..., Visitor], server: Server) -> Visitor:
+    """Somebody on the page of the server for all tests."""
+    return visit(server.url).open()

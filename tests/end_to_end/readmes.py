@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import Server
+from tests.end_to_end.conftest import Server, needed
 
 RUN = {"sh": ["bash", "-euc"], "python": [sys.executable, "-c"], "js": ["node", "--input-type=module", "-e"]}
 PALISERVE = ".venv/bin/paliserve"
@@ -52,15 +51,6 @@ def agree_as_text(shown: str, told: str) -> None:
     """Dots stand for anything, a line of them for any lines."""
     pattern = re.escape(f"{shown.strip()}\n").replace("\\\n…\\\n", "\n(?:.*\n)*?").replace("\\\n", "\n").replace("…", ".*")
     assert re.fullmatch(pattern, f"{told.strip()}\n"), told
-
-
-def needed(program: str) -> str:
-    """Where a program is. Where tests count, it must be there: see ``.ci/run``."""
-    found = shutil.which(program)
-    if found is None and not os.environ.get("CI"):
-        pytest.skip(f"{program} is not installed")
-    assert found, f"{program} is not installed"
-    return found
 
 
 def run(block: Block, server: Server, folder: Path) -> str:

@@ -18,8 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.transports.grpc.generated import paligemma_pb2 as pb
 from service.transports.grpc.generated.paligemma_pb2_grpc import PaliGemmaServiceStub
-from tests.end_to_end.conftest import CHECKPOINT, Server
-from tests.end_to_end.readmes import needed
+from tests.end_to_end.conftest import CHECKPOINT, Server, needed
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"

@@ -1,4 +1,4 @@
-"""README's examples, as they stand there: each answers what stands below it."""
+"""The examples of README and of the documents behind it, as they stand there: each answers what stands below it."""
 
 import base64
 import json
@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.end_to_end.conftest import Server
-from tests.end_to_end.readmes import agree, needed, run, run_all, sections
+from tests.end_to_end.conftest import QUIET_BROWSER, Server, needed
+from tests.end_to_end.readmes import agree, run, run_all, sections
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-CLIENTS, RECIPES = (README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0] for heading in ("Clients", "Recipes"))
-EXAMPLES = re.findall(r"```sh\n(curl .*?)```\s*```json\n(.*?)```", README.replace(CLIENTS, "").replace(RECIPES, ""), re.DOTALL)
-SECTIONS = sections(CLIENTS, "###") | sections(RECIPES, "###")
+README, SERVER, CLIENTS = ((ROOT / folder / "README.md").read_text() for folder in ("", "service", "service/transports"))
+RECIPES = README.partition("\n## Recipes\n")[2].partition("\n## ")[0]
+EXAMPLES = re.findall(r"```sh\n(curl .*?)```\s*```json\n(.*?)```", README.replace(RECIPES, "") + SERVER, re.DOTALL)
+SECTIONS = sections(CLIENTS, "##") | sections(RECIPES, "###")
 """By heading: see ``run_all``."""
 
 PAGE = "A page in a browser"
@@ -67,8 +67,7 @@ def page(server: Server) -> Iterator[Any]:
     """A real browser on a page of the server's origin."""
     chromium = needed("chromium")
     with sync_playwright() as playwright:
-        quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-        browser = playwright.chromium.launch(executable_path=chromium, args=quiet)
+        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET_BROWSER)
         opened = browser.new_page()
         opened.goto(f"{server.url}/livez")
         yield opened

@@ -24,6 +24,7 @@ from service.transports.rest.inference import inference_routes
 from service.transports.rest.middleware import Holding, Lingering
 from service.transports.rest.models import model_routes, upkeep_routes
 from service.transports.rest.openapi import describe
+from service.transports.rest.playground.files import playground_routes
 from service.transports.rest.routes import task_routes
 from service.transports.rest.visits import Visits, visit_of
 from service.transports.visits import VisitBook
@@ -66,7 +67,9 @@ def create_application(
         application.include_router(upkeep_routes(service, access.gate))
         application.include_router(metrics_routes(metrics))
     application.include_router(health_routes(service))
-    if documented:
+    if offered.tasks and offered.playground:
+        application.include_router(playground_routes(documented, offered.grpc_port))
+    elif documented:
         application.get("/", include_in_schema=False)(_start)
     _handle_errors(application)
     _surround(application, access, service, VisitBook("rest", metrics, tracing or PassedOn()), budget or Budget())

@@ -11,11 +11,12 @@ from service.access.gate import Caller, Gate
 from service.errors import PaliServeError
 from service.tasks.callers import working_for
 from service.transports.rest import problems
+from service.transports.rest.playground.files import PATHS
 from service.transports.rest.visits import refuse
 from service.transports.visits import Visit, VisitBook
 
 PROBES = frozenset({"/livez", "/readyz", "/startupz", "/v2/health/live", "/v2/health/ready"})
-OPEN = PROBES | {"/", "/docs", "/openapi.json", "/metrics"}
+OPEN = PROBES | PATHS | {"/docs", "/openapi.json", "/metrics"}
 """Paths, letter for letter as routes have them, that need no key. Whatever is not here needs one, whether there is such a route or not."""
 
 
@@ -30,11 +31,16 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What an application offers beside its probes. ``upkeep``: metrics, documentation, loading and unloading."""
+    """What an application offers beside its probes. ``upkeep``: metrics, documentation, loading and unloading.
+
+    The ``playground`` is where the tasks are. ``grpc_port``: where it says that gRPC is; 0: nowhere.
+    """
 
     tasks: bool = True
     upkeep: bool = True
     docs: bool = True
+    playground: bool = True
+    grpc_port: int = 0
 
 
 class Guard:

@@ -15,12 +15,13 @@ from service.errors import PaliServeError
 from service.observability.logs import request_id
 from service.tasks.callers import caller
 from service.transports.rest import problems
+from service.transports.rest.playground.files import PARTS
 from service.transports.visits import Visit, VisitBook, identity
 
 logger = logging.getLogger(__name__)
 
-QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/v2/health/live", "/v2/health/ready"})
-"""Asked every few seconds by machines; logged only where debugging is on."""
+QUIET = PARTS | {"/livez", "/readyz", "/startupz", "/metrics", "/v2/health/live", "/v2/health/ready"}
+"""Asked by machines, some every few seconds; logged only where debugging is on."""
 
 CLIENT_LEFT = 499
 T = TypeVar("T")

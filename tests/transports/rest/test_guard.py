@@ -13,9 +13,11 @@ from service.access.gate import Gate
 from service.tasks.callers import caller
 from service.transports.rest.application import split_by_port
 from service.transports.rest.guard import OPEN, PROBES, Access, Offered
+from service.transports.rest.playground.files import FILES
 from tests.transports.rest.service_fake import IMAGE_TEXT, KEYS, OWN_FIELDS, Rest, problem
 
-NAMED = {"/", "/docs", "/openapi.json", "/metrics", "/livez", "/readyz", "/startupz", "/v2/health/live", "/v2/health/ready"}
+PAGES = {"/", "/docs", "/openapi.json", *(f"/playground/{name}" for name in FILES)}
+NAMED = PAGES | {"/metrics", "/livez", "/readyz", "/startupz", "/v2/health/live", "/v2/health/ready"}
 """All that needs no key."""
 
 SPELLINGS = (
@@ -39,7 +41,7 @@ def keyed(rest: Rest) -> Rest:
 def operations(rest: Rest) -> list[tuple[str, str]]:
     """Every method of every path, those outside of the document included."""
     found = [(method.upper(), path) for path, each in rest.application.openapi()["paths"].items() for method in each]
-    return [*found, *(("GET", path) for path in ("/", "/docs", "/openapi.json"))]
+    return [*found, *(("GET", path) for path in PAGES)]
 
 
 def test_threat_53_every_route_needs_a_key_but_a_named_few(keyed: Rest) -> None:
@@ -49,7 +51,7 @@ def test_threat_53_every_route_needs_a_key_but_a_named_few(keyed: Rest) -> None:
         response = keyed.call(method, path.replace("{", "").replace("}", ""))
         if path in NAMED:
             seen.add(path)
-            assert response.status_code in (200, 307), path
+            assert response.status_code == 200, path
         else:
             problem(response, 401, "unauthenticated")
             assert response.headers["www-authenticate"] == "Bearer"
@@ -224,8 +226,9 @@ def test_threat_56_a_port_of_their_own_for_metrics_documentation_and_upkeep(rest
     unload = "/v1/models/fake-224/unload"
     for path in PROBES - {"/v2/health/live", "/v2/health/ready"}:
         assert rest.get(path).status_code == 200
-    for path in ("/metrics", "/docs", "/openapi.json", "/"):
+    for path in ("/metrics", "/docs", "/openapi.json"):
         problem(rest.get(path), 404, "not_found")
+    assert "playground" in rest.get("/").text
     problem(rest.call("POST", unload, headers=bearer("admin")), 404, "not_found")
     assert rest.json("caption", headers=bearer("user")).status_code == 200
     rest.application = inner
