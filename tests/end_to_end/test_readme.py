@@ -56,7 +56,7 @@ def test_a_recipe_waits_for_a_server_that_is_full(folder: Path) -> None:
     try:
         many = text.replace("main(sorted(", "main(20 * sorted(")
         assert many != text
-        assert len(run((language, many), narrow, folder).splitlines()) == 40
+        assert len(run((language, many), narrow, folder).splitlines()) == 100
         assert narrow.series("paliserve_requests_refused_total", reason="queue_full") > 0
     finally:
         narrow.close()
