@@ -1,5 +1,6 @@
 """What the playground says when something is wrong: the server is away, wants a key, or refuses."""
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -152,9 +153,10 @@ def test_a_later_question_stands_for_an_earlier_one(visit: Callable[..., Visitor
 
 
 def test_nothing_found_is_told(visitor: Visitor) -> None:
-    visitor.sample().choose("detect")
-    while visitor.page.locator("#objects-list .chip").count():
-        visitor.page.press("#objects", "Backspace")
-    visitor.page.fill("#objects", "red heart")
-    if not visitor.ask()["detections"]:
-        assert visitor.page.inner_text("#nothing") == "Nothing of it was found in this picture."
+    answer = visitor.sample().choose("detect").ask()
+    events = f"event: result\ndata: {json.dumps(answer | {'detections': [], 'text': ''})}\n\n"
+    visitor.page.route("**/v1/detect", lambda route: route.fulfill(body=events, content_type="text/event-stream"))
+    visitor.ask()
+    assert visitor.page.inner_text("#nothing") == "Nothing of it was found in this picture."
+    assert visitor.page.inner_text("#announcement") == "Nothing was found."
+    assert not visitor.page.is_visible("#found-area")
