@@ -25,9 +25,24 @@ def keep(visitor: Visitor, name: str) -> None:
     """Write what is to be seen from the top."""
     visitor.page.mouse.move(0, 0)
     visitor.page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-    with Image.open(io.BytesIO(visitor.page.screenshot())) as taken:
+    write(visitor.page.screenshot(), name)
+
+
+def write(picture: bytes, name: str) -> None:
+    """A file as small as it can be."""
+    with Image.open(io.BytesIO(picture)) as taken:
         taken.convert("RGB").save(FOLDER / name, optimize=True)
     print(name, (FOLDER / name).stat().st_size)
+
+
+def draw_tasks(browser: Browser, server: Server) -> None:
+    """What each task that draws makes of the sample picture."""
+    small = visitor(browser, server, color_scheme="light", viewport={"width": 800, "height": 900})
+    small.sample("scene.png")
+    for task in ("detect", "segment", "caption-region"):
+        small.choose(task).ask()
+        small.page.mouse.move(0, 0)
+        write(small.page.locator("#canvas").screenshot(), f"{task}.png")
 
 
 def take(browser: Browser, server: Server) -> None:
@@ -48,6 +63,7 @@ def take(browser: Browser, server: Server) -> None:
     phone = visitor(browser, server, color_scheme="light", **PHONE)
     phone.sample("sign.png").choose("detect").ask()
     keep(phone, "phone.png")
+    draw_tasks(browser, server)
 
 
 def main() -> None:
