@@ -14,6 +14,11 @@ KEY = "the-key-of-this-test"
 REFUSED = ("401 (Unauthorized)",)
 AWAY = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE", "ERR_CONNECTION_RESET")
 
+KEEPS_NOTHING = """for (const kind of ["localStorage", "sessionStorage"]) {
+    Object.defineProperty(window, kind, { get() { throw new DOMException("Access is denied.", "SecurityError"); } });
+}"""
+"""As browsers do that are told to keep nothing of a page."""
+
 
 @pytest.fixture
 def keyed() -> Iterator[Server]:
@@ -55,6 +60,16 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(visit: Callable[..., Visitor], k
     give_key(visitor, KEY)
     # What was asked is asked again.
     assert "a green square" in visitor.answer()["caption"]
+
+
+def test_a_browser_that_keeps_nothing_still_shows_the_page(visit: Callable[..., Visitor], keyed: Server) -> None:
+    visitor = visit(keyed.url)
+    visitor.expected = REFUSED
+    visitor.page.add_init_script(KEEPS_NOTHING)
+    visitor.page.goto(keyed.url)
+    give_key(visitor, KEY)
+    visitor.know_models().page.click("#theme")
+    assert visitor.sample().choose("read").ask()["text_read"] == "GIFT"
 
 
 def test_a_server_that_is_away_is_told(visit: Callable[..., Visitor], tmp_path: Path) -> None:
