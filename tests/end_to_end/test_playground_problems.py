@@ -117,18 +117,31 @@ def test_what_the_server_refuses_is_told_in_its_words(visitor: Visitor) -> None:
     assert not visitor.page.is_visible("#problem")
 
 
-def test_what_a_proxy_says_is_told(visitor: Visitor) -> None:
+@pytest.mark.parametrize("body", ["<html><b>Bad Gateway</b></html>", '{"message": "Bad Gateway</b>"}'])
+def test_what_a_proxy_says_is_told(visitor: Visitor, body: str) -> None:
     visitor.expected = ("502",)
-    visitor.page.route("**/v1/caption", lambda route: route.fulfill(status=502, body="<html><b>Bad Gateway</b></html>"))
+    visitor.page.route("**/v1/caption", lambda route: route.fulfill(status=502, body=body))
     visitor.sample().page.click("#ask")
     assert "502" in visitor.problem()
     assert "Bad Gateway</b>" not in visitor.problem()
+    assert "undefined" not in visitor.problem()
+
+
+def test_a_list_of_models_that_is_none_is_told(visit: Callable[..., Visitor], server: Server) -> None:
+    visitor = visit(server.url)
+    visitor.page.route("**/v1/models", lambda route: route.fulfill(body="<html>Sign in first</html>"))
+    visitor.page.goto(server.url)
+    assert "The models cannot be listed" in visitor.problem()
+    visitor.page.unroute("**/v1/models")
+    visitor.page.click("#again")
+    visitor.know_models()
 
 
 def test_when_it_is_worth_asking_again_is_told(visitor: Visitor) -> None:
     visitor.expected = ("503",)
-    document = '{"title": "Overloaded", "detail": "The queue is full.", "code": "overloaded", "retry_after": 2}'
-    visitor.page.route("**/v1/caption", lambda route: route.fulfill(status=503, body=document, content_type="application/problem+json"))
+    # As the server says it where it can: in the header.
+    document, headers = '{"title": "Overloaded", "detail": "The queue is full.", "code": "overloaded"}', {"retry-after": "2"}
+    visitor.page.route("**/v1/caption", lambda route: route.fulfill(status=503, body=document, headers=headers))
     visitor.sample().page.click("#ask")
     assert "The queue is full. Ask again in 2 s." in visitor.problem()
     visitor.page.unroute("**/v1/caption")
