@@ -180,6 +180,17 @@ def test_a_later_question_stands_for_an_earlier_one(visit: Callable[..., Visitor
     assert not visitor.page.is_visible("#problem")
 
 
+def test_another_picture_ends_the_question_without_a_word(visit: Callable[..., Visitor], endless: Server) -> None:
+    visitor = visit(endless.url).open().sample()
+    visitor.page.click(".options summary")
+    visitor.page.fill("#max_tokens", "1024")
+    visitor.page.click("#ask")
+    visitor.starts("a green")
+    visitor.sample("sign.png").page.wait_for_selector("#stop", state="hidden")
+    assert visitor.page.is_visible("#no-answer")
+    assert not visitor.page.is_visible("#problem")
+
+
 def test_nothing_found_is_told(visitor: Visitor) -> None:
     answer = visitor.sample().choose("detect").ask()
     events = f"event: result\ndata: {json.dumps(answer | {'detections': [], 'text': ''})}\n\n"
