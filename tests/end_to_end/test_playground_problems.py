@@ -41,6 +41,8 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(visit: Callable[..., Visitor], k
     visitor.expected = REFUSED
     visitor.page.goto(keyed.url)
     assert "This server wants a key" in visitor.problem()
+    give_key(visitor, "ключ")
+    visitor.page.wait_for_selector("text=A key has no such letters")
     give_key(visitor, "another key")
     visitor.page.wait_for_selector("text=This key is not known here.")
     give_key(visitor, KEY)

@@ -14,6 +14,14 @@ export function storeKey(key) {
   keep("sessionStorage", PLACE, key);
 }
 
+/**
+ * Whether it could be one: other letters no header carries.
+ * @param {string} key
+ */
+export function isKey(key) {
+  return /^[\x20-\xff]+$/.test(key);
+}
+
 /** @returns {Record<string, string>} the headers that a request needs for it */
 export function keyHeaders() {
   const key = storedKey();

@@ -5,7 +5,7 @@ import { copyText } from "./clipboard.js";
 import { byId, show } from "./elements.js";
 import { Incomplete, QuestionForm } from "./form.js";
 import { History } from "./history.js";
-import { storedKey, storeKey } from "./key.js";
+import { isKey, storedKey, storeKey } from "./key.js";
 import { writeRequests } from "./requests.js";
 import { Results } from "./results.js";
 import { SAMPLES } from "./samples.js";
@@ -156,8 +156,13 @@ class Playground {
   /** @param {Event} event */
   async _takeKey(event) {
     event.preventDefault();
-    storeKey(byId("key").value.trim());
+    const key = byId("key").value.trim();
     byId("key").value = "";
+    if (!isKey(key)) {
+      this._fail(new Problem("", "A key has no such letters: copy it once more.", "unauthenticated"));
+      return;
+    }
+    storeKey(key);
     show(byId("forget-key"), storedKey() !== "");
     show(byId("key-form"), false);
     this._showRequest();
