@@ -190,7 +190,7 @@ class Playground {
 
   /** @param {Picture} picture */
   _showPicture(picture) {
-    const { width, height } = picture.bitmap;
+    const { width, height } = picture;
     byId("picture-name").textContent = `${picture.name} · ${width} × ${height}`;
     const region = this._form.region.box;
     this._stage.showPicture(picture);
