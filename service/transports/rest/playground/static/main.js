@@ -35,12 +35,13 @@ class Playground {
     this._history = new History((visit) => this._goBack(visit));
     /** @type {AbortController | null} */
     this._asking = null;
+    this._giveUpOpening = () => {};
   }
 
   /** Listen, and see what is served. */
   begin() {
     beginTheme();
-    beginSources({
+    this._giveUpOpening = beginSources({
       opened: (picture, sample) => {
         this._abandon();
         this._form.suggest(sample);
@@ -180,6 +181,7 @@ class Playground {
 
   /** @param {Visit} visit */
   _goBack({ picture, question, answer }) {
+    this._giveUpOpening();
     this._abandon();
     if (this._stage.picture !== picture) this._showPicture(picture);
     this._form.restore(question);

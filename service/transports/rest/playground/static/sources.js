@@ -17,6 +17,7 @@ import { SAMPLES } from "./samples.js";
 /**
  * Listen to all of them.
  * @param {Receiver} receiver
+ * @returns {() => void} gives up what is being opened
  */
 export function beginSources(receiver) {
   let latest = 0;
@@ -54,6 +55,9 @@ export function beginSources(receiver) {
       return make("li", {}, button);
     }),
   );
+  return () => {
+    latest += 1;
+  };
 }
 
 /** @param {(file: Blob, name: string) => void} openFile */
