@@ -132,6 +132,10 @@ class Service:
         """See ``ports.Service``."""
         return self.is_full
 
+    def has_room(self) -> bool:
+        """See ``ports.Service``."""
+        return not self.is_full
+
     @contextmanager
     def room(self) -> Iterator[None]:
         """See ``ports.Service``."""

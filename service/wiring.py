@@ -189,6 +189,10 @@ class PaliServe:
         """Whether ``room`` may refuse somebody."""
         return len(self._loaded) == len(self._keepers) and self._inside.waiting >= self._places()
 
+    def has_room(self) -> bool:
+        """Whether ``room`` lets ``caller`` in now."""
+        return not self.crowded() or self._inside.has_room(caller.get(), self._places())
+
     @contextmanager
     def room(self) -> Iterator[None]:
         """Room for one request of ``caller``'s, from before it is read until it is answered. Errors: Overloaded.
@@ -196,7 +200,7 @@ class PaliServe:
         There is as much as the instances have places and slots; where one is left that could be loaded, there is no end to it.
         """
         who = caller.get()
-        if self.crowded() and not self._inside.has_room(who, self._places()):
+        if not self.has_room():
             self.metrics.request_refused("queue_full")
             message = f"The service is full: {self._inside.waiting} requests are inside. Try again later."
             raise Overloaded(message, retry_after=max(instance.engine.wait(who) for instance in self._loaded.values()))

@@ -54,6 +54,10 @@ class Service(Protocol):
         """Whether ``room`` may refuse somebody."""
         ...
 
+    def has_room(self) -> bool:
+        """Whether ``room`` lets ``callers.caller`` in now."""
+        ...
+
     def room(self) -> AbstractContextManager[None]:
         """Room for one request of ``callers.caller``'s, from before it is read until it is answered. Errors: Overloaded, when entered."""
         ...

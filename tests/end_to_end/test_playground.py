@@ -180,6 +180,21 @@ def test_the_session_has_a_history(visitor: Visitor) -> None:
     assert not visitor.page.is_visible("#history")
 
 
+def test_what_was_asked_before_is_put_back_whole(visitor: Visitor) -> None:
+    visitor.sample().choose("caption").page.click(".options summary")
+    visitor.page.fill("#max_tokens", "2")
+    visitor.page.check("#strict")
+    visitor.ask()
+    visitor.page.fill("#max_tokens", "")
+    visitor.page.uncheck("#strict")
+    visitor.ask()
+    visitor.page.locator("#history-list button").nth(1).click()
+    assert visitor.page.input_value("#max_tokens") == "2"
+    request = visitor.request("curl")
+    assert "max_tokens=2" in request
+    assert "strict=true" in request
+
+
 def test_text_is_seen_before_the_answer_ends(visit: Callable[..., Visitor], endless: Server) -> None:
     visitor = visit(endless.url).open().sample().choose("caption")
     visitor.page.click(".options summary")

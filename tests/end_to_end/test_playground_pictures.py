@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.end_to_end.conftest import Server
-from tests.end_to_end.visitor import FILE, SAMPLES, Visitor
+from tests.end_to_end.visitor import FILE, SAMPLES, Visitor, near
 
 DROPPED = f"""(file) => {{
     const data = new DataTransfer();
@@ -97,6 +97,16 @@ def test_a_picture_lies_as_its_camera_says(visitor: Visitor, tmp_path: Path) -> 
     assert named(visitor) == "turned.jpg · 640 × 480"
     answer = visitor.choose("read").ask()
     assert (answer["text_read"], answer["image"]) == ("GIFT", {"width": 640, "height": 480})
+
+
+def test_a_large_picture_keeps_its_pixels(visitor: Visitor, tmp_path: Path) -> None:
+    """What is shown of it is smaller; what is told and asked about is not."""
+    Image.open(SAMPLES / "scene.png").convert("RGB").resize((3200, 2400), Image.Resampling.NEAREST).save(tmp_path / "large.png")
+    visitor.page.set_input_files("#file", tmp_path / "large.png")
+    assert named(visitor) == "large.png · 3200 × 2400"
+    assert near(visitor.pixel(2700, 750), (145, 50, 175))
+    answer = visitor.choose("read").ask()
+    assert (answer["text_read"], answer["image"]) == ("GIFT", {"width": 3200, "height": 2400})
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,11 @@ KEY = "the-key-of-this-test"
 REFUSED = ("401 (Unauthorized)",)
 AWAY = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE", "ERR_CONNECTION_RESET")
 
+KEEPS_NOTHING = """for (const kind of ["localStorage", "sessionStorage"]) {
+    Object.defineProperty(window, kind, { get() { throw new DOMException("Access is denied.", "SecurityError"); } });
+}"""
+"""As browsers do that are told to keep nothing of a page."""
+
 
 @pytest.fixture
 def keyed() -> Iterator[Server]:
@@ -36,6 +41,8 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(visit: Callable[..., Visitor], k
     visitor.expected = REFUSED
     visitor.page.goto(keyed.url)
     assert "This server wants a key" in visitor.problem()
+    give_key(visitor, "ключ")
+    visitor.page.wait_for_selector("text=A key has no such letters")
     give_key(visitor, "another key")
     visitor.page.wait_for_selector("text=This key is not known here.")
     give_key(visitor, KEY)
@@ -55,6 +62,16 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(visit: Callable[..., Visitor], k
     give_key(visitor, KEY)
     # What was asked is asked again.
     assert "a green square" in visitor.answer()["caption"]
+
+
+def test_a_browser_that_keeps_nothing_still_shows_the_page(visit: Callable[..., Visitor], keyed: Server) -> None:
+    visitor = visit(keyed.url)
+    visitor.expected = REFUSED
+    visitor.page.add_init_script(KEEPS_NOTHING)
+    visitor.page.goto(keyed.url)
+    give_key(visitor, KEY)
+    visitor.know_models().page.click("#theme")
+    assert visitor.sample().choose("read").ask()["text_read"] == "GIFT"
 
 
 def test_a_server_that_is_away_is_told(visit: Callable[..., Visitor], tmp_path: Path) -> None:
@@ -102,18 +119,31 @@ def test_what_the_server_refuses_is_told_in_its_words(visitor: Visitor) -> None:
     assert not visitor.page.is_visible("#problem")
 
 
-def test_what_a_proxy_says_is_told(visitor: Visitor) -> None:
+@pytest.mark.parametrize("body", ["<html><b>Bad Gateway</b></html>", '{"message": "Bad Gateway</b>"}'])
+def test_what_a_proxy_says_is_told(visitor: Visitor, body: str) -> None:
     visitor.expected = ("502",)
-    visitor.page.route("**/v1/caption", lambda route: route.fulfill(status=502, body="<html><b>Bad Gateway</b></html>"))
+    visitor.page.route("**/v1/caption", lambda route: route.fulfill(status=502, body=body))
     visitor.sample().page.click("#ask")
     assert "502" in visitor.problem()
     assert "Bad Gateway</b>" not in visitor.problem()
+    assert "undefined" not in visitor.problem()
+
+
+def test_a_list_of_models_that_is_none_is_told(visit: Callable[..., Visitor], server: Server) -> None:
+    visitor = visit(server.url)
+    visitor.page.route("**/v1/models", lambda route: route.fulfill(body="<html>Sign in first</html>"))
+    visitor.page.goto(server.url)
+    assert "The models cannot be listed" in visitor.problem()
+    visitor.page.unroute("**/v1/models")
+    visitor.page.click("#again")
+    visitor.know_models()
 
 
 def test_when_it_is_worth_asking_again_is_told(visitor: Visitor) -> None:
     visitor.expected = ("503",)
-    document = '{"title": "Overloaded", "detail": "The queue is full.", "code": "overloaded", "retry_after": 2}'
-    visitor.page.route("**/v1/caption", lambda route: route.fulfill(status=503, body=document, content_type="application/problem+json"))
+    # As the server says it where it can: in the header.
+    document, headers = '{"title": "Overloaded", "detail": "The queue is full.", "code": "overloaded"}', {"retry-after": "2"}
+    visitor.page.route("**/v1/caption", lambda route: route.fulfill(status=503, body=document, headers=headers))
     visitor.sample().page.click("#ask")
     assert "The queue is full. Ask again in 2 s." in visitor.problem()
     visitor.page.unroute("**/v1/caption")
@@ -149,6 +179,17 @@ def test_a_later_question_stands_for_an_earlier_one(visit: Callable[..., Visitor
     visitor.choose("read").page.click("#ask")
     assert visitor.answer()["task"] == "read"
     assert visitor.page.locator("#history-list li").count() == 1
+    assert not visitor.page.is_visible("#problem")
+
+
+def test_another_picture_ends_the_question_without_a_word(visit: Callable[..., Visitor], endless: Server) -> None:
+    visitor = visit(endless.url).open().sample()
+    visitor.page.click(".options summary")
+    visitor.page.fill("#max_tokens", "1024")
+    visitor.page.click("#ask")
+    visitor.starts("a green")
+    visitor.sample("sign.png").page.wait_for_selector("#stop", state="hidden")
+    assert visitor.page.is_visible("#no-answer")
     assert not visitor.page.is_visible("#problem")
 
 

@@ -107,9 +107,9 @@ class TimedProtocol(H11Protocol):
         """See ``asyncio.Protocol``."""
         if self._receipt.problem is not None:
             return
+        self._received += len(data)
         if self._skipping or self._entrance is not None:
             data = self._turned_away(data)
-        self._received += len(data)
         if data:
             super().data_received(data)
         self._look()

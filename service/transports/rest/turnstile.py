@@ -8,6 +8,7 @@ import re
 import time
 from dataclasses import dataclass
 
+from service.access.gate import Caller
 from service.errors import Overloaded, PaliServeError
 from service.tasks.callers import caller
 from service.transports.ports import Service
@@ -65,27 +66,34 @@ class Turnstile:
         if head.size + head.length < len(data):
             # Who sends many at once is not to keep the event loop with them.
             return None
-        authorization = head.headers.get(b"authorization")
-        try:
-            # Who stops, or cannot work, has other words for it.
-            self._service.ready()
-            who = self._gate.identify(authorization.decode() if authorization else None)
-            token = caller.set(who.name)
-            try:
-                with self._service.room():
-                    return None
-            except Overloaded as error:
-                full = error
-            finally:
-                caller.reset(token)
-            with self._gate.admit(who):
-                response = refusal(full, head.path, head.headers.get(b"x-request-id", b"").decode())
-        except PaliServeError:
-            # The guard says so, and counts it.
+        who, full = self._overloaded(head.headers.get(b"authorization", b"").decode())
+        if full is None:
             return None
+        response = refusal(full, head.path, head.headers.get(b"x-request-id", b"").decode())
         response.headers.update(NO_SNIFFING)
         self._book.turn_away(Visit(task, "overloaded", seconds=time.monotonic() - began, caller=who.name))
         return Refusal(response, head.size + head.length)
+
+    def _overloaded(self, authorization: str) -> tuple[Caller, Overloaded | None]:
+        """Who asks, and that there is no room; None: there is, or it is for others to say what is wrong, and to count it."""
+        who = Caller()
+        try:
+            # Who stops, or cannot work.
+            self._service.ready()
+            who = self._gate.identify(authorization)
+            token = caller.set(who.name)
+            try:
+                if not self._service.has_room():
+                    # As the guard does, before the room counts it: who asks too often is told only that.
+                    with self._gate.admit(who), self._service.room():
+                        pass
+            finally:
+                caller.reset(token)
+        except Overloaded as error:
+            return who, error
+        except PaliServeError:
+            pass
+        return who, None
 
 
 def plain_head(data: bytes) -> PlainHead | None:

@@ -156,6 +156,7 @@ class FakeService:
         self.refusal: PaliServeError | None = None
         self.full = False
         self.inside = 0
+        self.refused = 0
         self.lives = True
         self.state = "warm"
         self.shelf = shelf(2)
@@ -212,9 +213,13 @@ class FakeService:
     def crowded(self) -> bool:
         return self.full
 
+    def has_room(self) -> bool:
+        return not self.full
+
     @contextmanager
     def room(self) -> Iterator[None]:
         if self.full:
+            self.refused += 1
             raise Overloaded("The queue of fake is full: 256 requests are waiting. Try again later.", 3.0)
         self.inside += 1
         try:

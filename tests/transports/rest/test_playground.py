@@ -75,6 +75,12 @@ def test_the_page_is_told_what_there_is(rest: Rest) -> None:
     problem(rest.get("/docs"), 404, "not_found")
 
 
+def test_the_docs_and_their_scripts_never_see_the_tab_with_the_key(rest: Rest) -> None:
+    assert "https://" in rest.get("/docs").text
+    (link,) = re.findall(r"<a[^>]* href=.docs.[^>]*>", rest.get("/").text)
+    assert 'target="_blank" rel="noopener"' in link
+
+
 def test_it_is_where_the_tasks_are(rest: Rest) -> None:
     rest.serve(Access(), Offered(upkeep=False))
     assert "<title>PaliServe playground</title>" in rest.get("/").text

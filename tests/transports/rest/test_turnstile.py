@@ -137,6 +137,22 @@ def test_threat_22_a_refused_body_that_never_ends_is_cut(full: Rest, more: bytes
     assert b" 408 " not in answer
 
 
+def test_a_refused_body_that_keeps_its_rate_is_read_away(full: Rest) -> None:
+    body = b" " * 50_000
+
+    async def ask(served: Served) -> list[int]:
+        client = await served.connect()
+        data = request(body=body)
+        await client.say(data[: -len(body)])
+        for begin in range(0, len(body), 1000):
+            await client.say(body[begin : begin + 1000])
+            await asyncio.sleep(0.02)
+        return [(await client.answer())[0], (await said(client, PLAIN))[0]]
+
+    # In a second and more.
+    assert with_server(full.application, full.metrics, ask, limited(body=0.3, rate=1000), entrance=at(full)) == [503, 503]
+
+
 def test_an_idle_connection_is_closed_behind_a_refusal(full: Rest) -> None:
     async def ask(served: Served) -> bytes:
         return await served.ask(PLAIN)
@@ -155,7 +171,8 @@ def test_threat_53_a_wrong_key_is_told_so_and_a_caller_s_rate_is_counted(full: R
     bearer = [request(b"Authorization: Bearer %s's" % name) for name in (b"nobody", b"slow", b"slow", b"slow", b"slow", b"user")]
     answers, refused = asked(full, *bearer, request(), access=access)
     assert [status for status, _, _ in answers] == [401, 503, 503, 503, 429, 503, 401]
-    assert refused == 4
+    # A rate that is reached is no queue that is full.
+    assert refused == full.service.refused == 4
 
 
 def test_threat_31_another_name_is_told_so(full: Rest) -> None:

@@ -13,7 +13,7 @@ SAMPLES = Path(__file__).parents[3] / "demo" / "samples"
 
 SCRIPTS = tuple(
     "api camera chips clipboard drawing elements event_stream form history key labels main masks models palette pictures region requests "
-    "results run_lengths samples sources stage tasks theme timings tokens".split()
+    "results run_lengths samples sources stage storage tasks theme timings tokens".split()
 )
 PICTURES = ("scene.png", "shapes.png", "sign.png", "small.png")
 PAGE = "index.html"

@@ -17,12 +17,14 @@ import { keyHeaders } from "./key.js";
 const UNREACHABLE = "No answer came from the server. See whether it still runs and can be reached, then ask again.";
 const CUT_OFF = "The connection broke before the answer was complete. See whether the server still runs, then ask again.";
 
+const NO_LIST = "What came is not this server's list of models: the connection broke, or something else answered in its place. Ask again.";
+
 /** What went wrong, told so that it can be shown: a title and a sentence. */
 export class Problem extends Error {
   /**
    * @param {string} title
    * @param {string} detail
-   * @param {string} code the server's code, or the page's own: "unreachable", "cut_off"
+   * @param {string} code the server's code, or the page's own: "unreachable", "cut_off", "unreadable"
    * @param {number | null} retryAfter seconds after which it is worth asking again
    */
   constructor(title, detail, code, retryAfter = null) {
@@ -39,12 +41,14 @@ export class Problem extends Error {
 }
 
 /**
- * All instances, the default first.
+ * All instances, the default first. Errors: Problem.
  * @returns {Promise<Model[]>}
  */
 export async function listModels() {
   const response = await reach("v1/models", { headers: keyHeaders() });
-  return (await response.json()).data;
+  const list = await response.json().catch(() => null);
+  if (!Array.isArray(list?.data)) throw new Problem("The models cannot be listed", NO_LIST, "unreadable");
+  return list.data;
 }
 
 /**
@@ -64,8 +68,7 @@ export async function* ask(task, image, fileName, fields, signal) {
   const response = await reach(`v1/${task}`, { method: "POST", body, headers: keyHeaders(), signal });
   let complete = false;
   try {
-    if (!response.body) return;
-    for await (const event of events(response.body)) {
+    for await (const event of events(response.body ?? new Blob().stream())) {
       if (event.name === "error") throw told(event.data);
       complete = event.name === "result";
       yield event;
@@ -107,8 +110,10 @@ async function reach(path, request) {
 
 /** @param {Response} response */
 async function refused(response) {
+  // A header says it, where there is one.
+  const wait = response.headers.get("retry-after") ?? "";
   try {
-    return told(await response.json());
+    return told({ ...(await response.json()), ...(/^\d+$/.test(wait) ? { retry_after: Number(wait) } : {}) });
   } catch {
     // A proxy in between has its own words, in markup.
     const name = `${response.status} ${response.statusText}`.trim();
@@ -117,8 +122,10 @@ async function refused(response) {
 }
 
 /**
+ * Errors: TypeError, where it is none.
  * @param {any} document a problem document (RFC 9457)
  */
-function told(document) {
-  return new Problem(String(document.title), String(document.detail), String(document.code), document.retry_after ?? null);
+function told({ title, detail, code, retry_after }) {
+  if (typeof title !== "string" || typeof detail !== "string") throw new TypeError("this is no problem document");
+  return new Problem(title, detail, String(code), retry_after ?? null);
 }

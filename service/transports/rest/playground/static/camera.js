@@ -17,23 +17,32 @@ export function beginCamera(taken, failed) {
       byId("photograph-file").click();
       return;
     }
+    let opened;
     try {
-      stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+      opened = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     } catch {
       failed("The camera cannot be used: there is none, or the browser was not allowed to use it.");
       return;
     }
+    if (stream) {
+      // The button was pressed twice: one of them would never be turned off.
+      turnOff(opened);
+      return;
+    }
+    stream = opened;
     dialog.showModal();
     video.srcObject = stream;
     await video.play().catch(() => {});
   };
   const take = async () => {
     const file = await photograph(video);
+    // Nothing is shown yet: it comes, or is cancelled.
+    if (!file) return;
     dialog.close();
-    if (file) taken(file, "photograph.jpg");
+    taken(file, "photograph.jpg");
   };
   const stop = () => {
-    stream?.getTracks().forEach((/** @type {MediaStreamTrack} */ track) => track.stop());
+    if (stream) turnOff(stream);
     stream = null;
     video.srcObject = null;
   };
@@ -41,6 +50,11 @@ export function beginCamera(taken, failed) {
   byId("camera-take").addEventListener("click", take);
   byId("camera-cancel").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", stop);
+}
+
+/** @param {MediaStream} stream */
+function turnOff(stream) {
+  for (const track of stream.getTracks()) track.stop();
 }
 
 /**

@@ -19,7 +19,7 @@ import { css } from "./palette.js";
  * @property {boolean} shown
  *
  * @typedef {object} View what is to be drawn
- * @property {ImageBitmap} picture
+ * @property {import("./pictures.js").Picture} picture
  * @property {number} scale pixels of the screen for one of the picture
  * @property {Found[]} found
  * @property {Found | null} highlighted
@@ -44,7 +44,7 @@ export function drawView(pen, view) {
   const height = view.picture.height * view.scale;
   pen.clearRect(0, 0, width, height);
   pen.imageSmoothingQuality = "high";
-  pen.drawImage(view.picture, 0, 0, width, height);
+  pen.drawImage(view.picture.bitmap, 0, 0, width, height);
   const shown = view.found.filter((each) => each.shown);
   /** @param {Found} each */
   const strength = (each) => (view.highlighted && view.highlighted !== each ? FAINT : 1);

@@ -67,7 +67,7 @@ export class QuestionForm {
   /** @param {Model[]} models */
   showModels(models) {
     this.models.showModels(models);
-    this._showOffered();
+    this._onModel();
   }
 
   /**
@@ -105,12 +105,13 @@ export class QuestionForm {
     byId("style").value = fields.style ?? "standard";
     if (fields.question) byId("question").value = fields.question;
     if (fields.prompt !== undefined) byId("prompt").value = fields.prompt;
+    byId("objects").value = "";
     if (fields.objects) this.objects.words = /** @type {string[]} */ (fields.objects);
     this.region.box = /** @type {any} */ (fields.box) ?? null;
     byId("adapter").value = fields.adapter ?? "";
     for (const name of NUMBERS) byId(name).value = fields[name] ?? "";
     byId("strict").checked = fields.strict === true;
-    this._showOffered();
+    this._onModel();
   }
 
   /** @returns {Record<string, unknown>} */
@@ -130,8 +131,14 @@ export class QuestionForm {
     return own[/** @type {keyof typeof own} */ (this.task)]();
   }
 
-  /** @returns {Record<string, unknown>} */
+  /**
+   * Errors: Incomplete.
+   * @returns {Record<string, unknown>}
+   */
   _options() {
+    // Of what is no number browsers give nothing away.
+    const odd = NUMBERS.find((name) => byId(name).validity.badInput);
+    if (odd) throw new Incomplete(`${byId(odd).labels[0].textContent} must be a number.`, odd);
     const given = NUMBERS.filter((name) => byId(name).value !== "").map((name) => [name, Number(byId(name).value)]);
     return { ...Object.fromEntries(given), ...(byId("strict").checked ? { strict: true } : {}) };
   }

@@ -5,7 +5,7 @@ import { copyText } from "./clipboard.js";
 import { byId, show } from "./elements.js";
 import { Incomplete, QuestionForm } from "./form.js";
 import { History } from "./history.js";
-import { storedKey, storeKey } from "./key.js";
+import { isKey, storedKey, storeKey } from "./key.js";
 import { writeRequests } from "./requests.js";
 import { Results } from "./results.js";
 import { SAMPLES } from "./samples.js";
@@ -35,13 +35,15 @@ class Playground {
     this._history = new History((visit) => this._goBack(visit));
     /** @type {AbortController | null} */
     this._asking = null;
+    this._giveUpOpening = () => {};
   }
 
   /** Listen, and see what is served. */
   begin() {
     beginTheme();
-    beginSources({
+    this._giveUpOpening = beginSources({
       opened: (picture, sample) => {
+        this._abandon();
         this._form.suggest(sample);
         this._showPicture(picture);
         this._results.clear();
@@ -102,7 +104,7 @@ class Playground {
     this._showBusy(true);
     try {
       for await (const event of ask(question.task, picture.file, picture.name, question.fields, asking.signal)) {
-        if (asking.signal.aborted) break;
+        asking.signal.throwIfAborted();
         this._results.take(event);
         if (event.name === "result") this._finish({ picture, question, answer: event.data });
       }
@@ -118,8 +120,16 @@ class Playground {
     }
   }
 
+  /** Whatever is being asked, nobody waits for it any more. */
+  _abandon() {
+    this._asking?.abort();
+    this._asking = null;
+    this._showBusy(false);
+  }
+
   /** @param {Visit} visit */
   _finish(visit) {
+    this._showBusy(false);
     this._results.finish(visit.question.task, visit.answer);
     this._history.add(visit);
     if (matchMedia(NARROW).matches) bringIntoView(visit);
@@ -136,6 +146,8 @@ class Playground {
   }
 
   async _again() {
+    // The button that was pressed goes away.
+    byId("ask").focus({ preventScroll: true });
     // The server may have come back with other models.
     if (!(await this._learnModels())) return;
     if (this._stage.picture) byId("question-form").requestSubmit();
@@ -145,8 +157,13 @@ class Playground {
   /** @param {Event} event */
   async _takeKey(event) {
     event.preventDefault();
-    storeKey(byId("key").value.trim());
+    const key = byId("key").value.trim();
     byId("key").value = "";
+    if (!isKey(key)) {
+      this._fail(new Problem("", "A key has no such letters: copy it once more.", "unauthenticated"));
+      return;
+    }
+    storeKey(key);
     show(byId("forget-key"), storedKey() !== "");
     show(byId("key-form"), false);
     this._showRequest();
@@ -156,6 +173,7 @@ class Playground {
   _forgetKey() {
     storeKey("");
     show(byId("forget-key"), false);
+    this._abandon();
     this._results.clear();
     this._showRequest();
     byId("choose").focus();
@@ -163,9 +181,8 @@ class Playground {
 
   /** @param {Visit} visit */
   _goBack({ picture, question, answer }) {
-    this._asking?.abort();
-    this._asking = null;
-    this._showBusy(false);
+    this._giveUpOpening();
+    this._abandon();
     if (this._stage.picture !== picture) this._showPicture(picture);
     this._form.restore(question);
     this._results.finish(question.task, answer);
@@ -175,8 +192,7 @@ class Playground {
 
   /** @param {Picture} picture */
   _showPicture(picture) {
-    this._asking?.abort();
-    const { width, height } = picture.bitmap;
+    const { width, height } = picture;
     byId("picture-name").textContent = `${picture.name} · ${width} × ${height}`;
     const region = this._form.region.box;
     this._stage.showPicture(picture);
@@ -193,7 +209,10 @@ class Playground {
 
   /** @param {boolean} busy */
   _showBusy(busy) {
-    show(byId("stop"), busy);
+    const stop = byId("stop");
+    // Else who goes by keyboard begins again at the top of the page.
+    if (!busy && document.activeElement === stop) byId("ask").focus();
+    show(stop, busy);
   }
 
   _onChange() {

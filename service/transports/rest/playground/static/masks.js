@@ -23,8 +23,14 @@ export function paintMask(mask, colour) {
   canvas.width = columns;
   canvas.height = rows;
   const pixels = new ImageData(columns, rows);
+  const [red, green, blue] = colour.rgb;
   for (let at = 0; at < covered.length; at += 1) {
-    if (covered[at]) pixels.data.set([...colour.rgb, isInside(covered, at, columns) ? INSIDE : EDGE], at * 4);
+    if (!covered[at]) continue;
+    // One by one: an array for each pixel takes twenty times as long.
+    pixels.data[at * 4] = red;
+    pixels.data[at * 4 + 1] = green;
+    pixels.data[at * 4 + 2] = blue;
+    pixels.data[at * 4 + 3] = isInside(covered, at, columns) ? INSIDE : EDGE;
   }
   canvas.getContext("2d")?.putImageData(pixels, 0, 0);
   return canvas;

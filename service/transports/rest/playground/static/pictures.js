@@ -4,9 +4,14 @@
  * @typedef {object} Picture
  * @property {string} name of its file
  * @property {Blob} file as it is sent
- * @property {ImageBitmap} bitmap as it is shown, upright
+ * @property {number} width in pixels, upright
+ * @property {number} height
+ * @property {ImageBitmap} bitmap as it is shown, upright, and smaller where it is large
  * @property {string | null} address where the server has it, for one of its samples
  */
+
+/** Pixels of a bitmap's longer side: more than this no screen shows of it, and those of all that was asked are kept. */
+const LONGEST_SIDE = 2048;
 
 /** Why a file cannot be used, in a sentence. */
 export class UnusableFile extends Error {}
@@ -20,9 +25,26 @@ export class UnusableFile extends Error {}
  */
 export async function openPicture(file, name, address = null) {
   try {
-    return { name, file, address, bitmap: await createImageBitmap(file, { imageOrientation: "from-image" }) };
+    const whole = await createImageBitmap(file, { imageOrientation: "from-image" });
+    const { width, height } = whole;
+    return { name, file, address, width, height, bitmap: await reduced(whole) };
   } catch {
     throw new UnusableFile(`“${name}” is not a picture that this browser can show. PNG, JPEG, WebP, GIF and BMP files are.`);
+  }
+}
+
+/**
+ * @param {ImageBitmap} whole given up where it is too large
+ * @returns {Promise<ImageBitmap>}
+ */
+async function reduced(whole) {
+  const share = LONGEST_SIDE / Math.max(whole.width, whole.height);
+  if (share >= 1) return whole;
+  const [resizeWidth, resizeHeight] = [whole.width, whole.height].map((side) => Math.max(1, Math.round(side * share)));
+  try {
+    return await createImageBitmap(whole, { resizeWidth, resizeHeight, resizeQuality: "high" });
+  } finally {
+    whole.close();
   }
 }
 

@@ -91,10 +91,10 @@ export class Region {
   /** @param {KeyboardEvent} event */
   _onKey(event) {
     const arrow = ARROWS[event.key];
-    const bitmap = this._stage.picture?.bitmap;
-    if (!this._active || !arrow || !bitmap) return;
+    const picture = this._stage.picture;
+    if (!this._active || !arrow || !picture) return;
     event.preventDefault();
-    const { width, height } = bitmap;
+    const { width, height } = picture;
     const box = this.box ?? { x_min: width / 4, y_min: height / 4, x_max: (3 * width) / 4, y_max: (3 * height) / 4 };
     const across = clamp(arrow[0] * Math.max(1, STEP * width), event.shiftKey ? box.x_min + SMALLEST - box.x_max : -box.x_min, width - box.x_max);
     const down = clamp(arrow[1] * Math.max(1, STEP * height), event.shiftKey ? box.y_min + SMALLEST - box.y_max : -box.y_min, height - box.y_max);

@@ -37,6 +37,8 @@ export class Results {
     this._showText("");
     for (const id of ["problem", "nothing", "details", "no-answer", "time"]) show(byId(id), false);
     byId("results").setAttribute("aria-busy", "true");
+    // The same answer once more is read aloud once more.
+    byId("announcement").textContent = "";
     this.say("Asking …");
   }
 

@@ -17,6 +17,7 @@ import { SAMPLES } from "./samples.js";
 /**
  * Listen to all of them.
  * @param {Receiver} receiver
+ * @returns {() => void} gives up what is being opened
  */
 export function beginSources(receiver) {
   let latest = 0;
@@ -54,6 +55,9 @@ export function beginSources(receiver) {
       return make("li", {}, button);
     }),
   );
+  return () => {
+    latest += 1;
+  };
 }
 
 /** @param {(file: Blob, name: string) => void} openFile */
@@ -84,11 +88,14 @@ function listenToDrops(openFile, failed) {
   };
   addEventListener("dragenter", () => count(1));
   addEventListener("dragleave", () => count(-1));
-  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("dragover", (event) => {
+    if (!isTextForField(event, event.dataTransfer)) event.preventDefault();
+  });
   addEventListener("drop", (event) => {
+    count(-inside);
+    if (isTextForField(event, event.dataTransfer)) return;
     // Else the browser leaves the page for the file.
     event.preventDefault();
-    count(-inside);
     const [file] = event.dataTransfer?.files ?? [];
     if (file) openFile(file, file.name);
     else failed("That was no file. Drop a picture's file, or copy the picture and paste it.");
@@ -99,8 +106,18 @@ function listenToDrops(openFile, failed) {
 function listenToPastes(openFile) {
   addEventListener("paste", (event) => {
     const [file] = event.clipboardData?.files ?? [];
-    if (!file) return;
+    if (!file || isTextForField(event, event.clipboardData)) return;
     event.preventDefault();
     openFile(file, file.name || "pasted.png");
   });
+}
+
+/**
+ * Whether it is words for a field: some programs copy a picture of them, too.
+ * @param {Event} event
+ * @param {DataTransfer | null} data
+ */
+function isTextForField({ target }, data) {
+  const isField = target instanceof Element && target.matches("input:not([type=radio], [type=checkbox]), textarea");
+  return isField && data?.types.includes("text/plain") === true;
 }

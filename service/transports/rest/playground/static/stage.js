@@ -68,16 +68,16 @@ export class Stage {
     const pen = this._canvas.getContext("2d");
     pen.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     drawView(pen, {
-      picture: this.picture.bitmap,
+      picture: this.picture,
       scale: this.scale,
       found: this._found,
       highlighted: this._highlighted,
       region: this._region,
     });
-    const { width, height } = this.picture.bitmap;
+    const { name, width, height } = this.picture;
     const labels = this._found.filter((each) => each.shown).map((each) => each.label);
     const told = labels.length ? `, with boxes: ${labels.join(", ")}` : "";
-    this._canvas.setAttribute("aria-label", `${this.picture.name}, ${width} by ${height} pixels${told}`);
+    this._canvas.setAttribute("aria-label", `${name}, ${width} by ${height} pixels${told}`);
   }
 
   /**
@@ -87,16 +87,16 @@ export class Stage {
    */
   positionOf(event) {
     const area = this._canvas.getBoundingClientRect();
-    const bitmap = this.picture?.bitmap ?? { width: 0, height: 0 };
+    const { width, height } = this.picture ?? { width: 0, height: 0 };
     return {
-      x: Math.max(0, Math.min((event.clientX - area.left) / this.scale, bitmap.width)),
-      y: Math.max(0, Math.min((event.clientY - area.top) / this.scale, bitmap.height)),
+      x: Math.max(0, Math.min((event.clientX - area.left) / this.scale, width)),
+      y: Math.max(0, Math.min((event.clientY - area.top) / this.scale, height)),
     };
   }
 
   _fit() {
     if (!this.picture) return;
-    const { width, height } = this.picture.bitmap;
+    const { width, height } = this.picture;
     const most = { width: this._frame.clientWidth, height: Math.max(220, Math.min(innerHeight * 0.66, 720)) };
     this.scale = Math.min(most.width / width, most.height / height, LARGEST_SCALE);
     const shown = { width: Math.max(1, Math.floor(width * this.scale)), height: Math.max(1, Math.floor(height * this.scale)) };

@@ -1,6 +1,7 @@
 /** Light or dark: the system's choice, until somebody makes another one. */
 
 import { byId } from "./elements.js";
+import { keep, kept } from "./storage.js";
 
 const PLACE = "paliserve-theme";
 
@@ -8,7 +9,7 @@ const PLACE = "paliserve-theme";
 export function beginTheme() {
   const button = byId("theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
-  let chosen = localStorage.getItem(PLACE);
+  let chosen = kept("localStorage", PLACE);
   let other = "dark";
   const tell = () => {
     const dark = chosen ? chosen === "dark" : system.matches;
@@ -19,7 +20,7 @@ export function beginTheme() {
   };
   button.addEventListener("click", () => {
     chosen = other;
-    localStorage.setItem(PLACE, chosen);
+    keep("localStorage", PLACE, chosen);
     tell();
   });
   system.addEventListener("change", tell);
