@@ -1,6 +1,7 @@
 """``paliserve ask``, ``models`` and ``plan``, as processes of their own."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -128,6 +129,23 @@ def test_a_reader_who_leaves_is_no_traceback() -> None:
     line = f"{sys.executable} -m service.main plan | true"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("streams", "status", "words"), [(">&- 2>&-", 0, ""), (">/dev/full", 1, "paliserve: standard output: No space left on device.\n")]
+)
+def test_what_cannot_be_written_is_no_traceback(streams: str, status: int, words: str) -> None:
+    line = f"{sys.executable} -m service.main models {streams}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (status, words)
+
+
+def test_a_line_is_a_line_whatever_a_file_is_called(tmp_path: Path) -> None:
+    for name in (b"a\nb.png", b"\xff.png"):
+        shutil.copy(SAMPLE, os.path.join(os.fsencode(tmp_path), name))
+    process = paliserve("ask", str(tmp_path), "ocr")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout == f"{tmp_path}/a\\nb.png\tGIFT\n{tmp_path}/\\udcff.png\tGIFT\n"
 
 
 @pytest.mark.parametrize(
