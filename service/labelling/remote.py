@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpcore2
 
 from service import errors
+from service.addresses import bearer, split_url
 from service.errors import OperatorError
 from service.labelling.labelled import Labelled, of_response
 from service.labelling.prompt import LabelPrompt
@@ -43,17 +43,15 @@ class RemoteLabeller:
     """A PaliServe at ``url``. ``key``: as ``Authorization``, where one is needed."""
 
     def __init__(self, url: str, key: str | None, model: str | None, prompt: LabelPrompt, concurrent: int) -> None:
-        """Errors: OperatorError where the URL is none."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise OperatorError(f"--url {url}: http://host:port or https://host is needed.")
+        """Errors: OperatorError where the URL or the key is none."""
+        parts = split_url(url, "--url")
         self._url = url.rstrip("/")
         self._model = model
         self._prompt = prompt
         self._concurrent = concurrent
-        self._headers = [("Host", parts.netloc.rpartition("@")[2]), ("Content-Type", "application/json"), ("User-Agent", "paliserve")]
+        self._headers = [("Host", parts.netloc), ("Content-Type", "application/json"), ("User-Agent", "paliserve")]
         if key:
-            self._headers.append(("Authorization", f"Bearer {key}"))
+            self._headers.append(("Authorization", bearer(key)))
         self._pool: httpcore2.AsyncConnectionPool | None = None
 
     async def identity(self) -> Mapping[str, str]:

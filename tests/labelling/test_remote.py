@@ -159,7 +159,7 @@ def test_others_than_paliserve_are_told_apart(told: bytes, work: Callable[[Remot
         asked(told, work)
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://host", "http://", "file:///etc/passwd"])
+@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://host", "http://", "file:///etc/passwd", "http://[::1", "http://host:99999"])
 def test_a_url_is_needed(url: str) -> None:
-    with pytest.raises(OperatorError, match="http://host:port"):
+    with pytest.raises(OperatorError, match="no address"):
         RemoteLabeller(url, None, None, parse_prompt("detect a"), 1)
