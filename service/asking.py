@@ -1,6 +1,7 @@
 """Questions answered in this process, without a server."""
 
 import asyncio
+import os
 import sys
 import uuid
 from collections import deque
@@ -167,7 +168,7 @@ def asked_instance(settings: Settings, model: str | None) -> InstanceSettings:
 
 
 def _check_target(save: Path) -> None:
-    if not save.parent.is_dir():
+    if not os.path.isdir(save.parent):
         raise OperatorError(f"{save}: there is no folder {save.parent}.")
     if Image.registered_extensions().get(save.suffix.lower()) not in Image.SAVE:
         raise OperatorError(f"{save}: the name must end in a picture's suffix, such as .png or .jpg.")

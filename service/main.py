@@ -89,11 +89,11 @@ def _check_command(made: argparse.ArgumentParser, given: Sequence[str], names: S
 
 
 def _prepare_streams() -> None:
-    """What cannot be written as it is, such as the name of a file from another system, ends no command; nor does a stream that is closed."""
+    """No command ends for a stream that is closed, nor for what it cannot write, such as the name of a file from another system."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (open until the process ends)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
