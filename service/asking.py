@@ -70,10 +70,11 @@ def ask(settings: Settings, question: Question, pictures: Sequence[Picture], beg
     for each in pictures:
         if each.save is not None:
             _check_target(each.save)
-    # Outside of the event loop, which heeds Ctrl-C only when it is given a turn.
-    service = PaliServe(_for_asking(settings, question.model, len(pictures)), Metrics("ask"), begin)
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-    asyncio.run(_ask_all(service, partial(_ask_one, service, question, limits), pictures, answered))
+    # Outside of the event loop, which heeds Ctrl-C only when it is given a turn, and waits for all threads; one that reads may never end.
+    given = sys.stdin.buffer.read(limits.max_bytes + 1) if any(each.file is None for each in pictures) else b""
+    service = PaliServe(_for_asking(settings, question.model, len(pictures)), Metrics("ask"), begin)
+    asyncio.run(_ask_all(service, partial(_ask_one, service, question, limits, given), pictures, answered))
 
 
 @asynccontextmanager
@@ -114,10 +115,10 @@ async def _ask_all(
             await asyncio.gather(*asking, return_exceptions=True)
 
 
-async def _ask_one(service: PaliServe, question: Question, limits: ImageLimits, picture: Picture) -> Answer:
-    """Errors: PaliServeError, where the question is wrong."""
+async def _ask_one(service: PaliServe, question: Question, limits: ImageLimits, given: bytes, picture: Picture) -> Answer:
+    """``given``: standard input. Errors: PaliServeError, where the question is wrong."""
     try:
-        data = await asyncio.to_thread(_read, picture, limits.max_bytes)
+        data = given if picture.file is None else await asyncio.to_thread(_read, picture.file, limits.max_bytes)
         result = await service.tasks.generate(data, Options(model=question.model), question.prompt)
         if picture.save is not None:
             await asyncio.to_thread(_draw, data, limits, result, picture.save)
@@ -130,15 +131,13 @@ async def _ask_one(service: PaliServe, question: Question, limits: ImageLimits, 
     return Answer(picture.name, generate_response(result, uuid.uuid4().hex).model_dump(mode="json"))
 
 
-def _read(picture: Picture, most: int) -> bytes:
+def _read(file: Path, most: int) -> bytes:
     """Errors: OSError, ImageTooLarge."""
-    if picture.file is None:
-        return sys.stdin.buffer.read(most + 1)
-    size = picture.file.stat().st_size
+    size = file.stat().st_size
     if size > most:
         # Whatever it is, it need not be held to be told so.
         raise ImageTooLarge(f"The image has {size} bytes; at most {most} are read.")
-    return picture.file.read_bytes()
+    return file.read_bytes()
 
 
 def _draw(data: bytes, limits: ImageLimits, result: TaskResult, save: Path) -> None:

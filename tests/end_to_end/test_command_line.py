@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,22 @@ def test_ask_reads_standard_input() -> None:
     command = [sys.executable, "-m", "service.main", "ask", "-", "ocr"]
     done = subprocess.run(command, input=SAMPLE.read_bytes(), capture_output=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"GIFT\n", b"")
+
+
+def test_ask_is_ended_while_it_reads() -> None:
+    command = [sys.executable, "-m", "service.main", "ask", "-", "ocr"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        # More than a pipe holds: it is written when it is being read.
+        process.stdin.write(bytes(1_000_000))
+        process.stdin.flush()
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
 
 
 def test_a_reader_who_leaves_is_no_traceback() -> None:
