@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops
 
+from tests.end_to_end.conftest import until
+
 SAMPLE = Path(__file__).parents[2] / "service" / "demo" / "samples" / "scene.png"
 
 
@@ -133,6 +135,8 @@ def test_ask_is_ended_while_it_reads() -> None:
         # More than a pipe holds: it is written when it is being read.
         process.stdin.write(bytes(1_000_000))
         process.stdin.flush()
+        state = Path(f"/proc/{process.pid}/stat")
+        until(lambda: state.read_text().rpartition(") ")[2].startswith("S"), "it does not wait for more")
         process.send_signal(signal.SIGINT)
         try:
             assert process.wait(30) == 130
