@@ -132,6 +132,8 @@ def _check_files(asked: argparse.Namespace) -> None:
     for flag, path in (("--json", asked.json), ("--plot", asked.plot)):
         if path and not path.parent.is_dir():
             raise OperatorError(f"{flag} {path}: there is no folder {path.parent}.")
+        if path and path.is_dir():
+            raise OperatorError(f"{flag} {path}: this is a folder: name a file.")
     if asked.plot:
         from service.bench.plot import check  # noqa: PLC0415
 
