@@ -150,7 +150,7 @@ def _write(asked: argparse.Namespace, outcome: "Outcome", address: str) -> None:
     try:
         if asked.json:
             asked.json.write_text(json.dumps(document(outcome, told, address), indent=1) + "\n")
-        if asked.plot and outcome.loads:
+        if asked.plot and any(load.sent for load in outcome.loads):
             draw(outcome, f"{address}: {', '.join(asked.task) or ('generate' if asked.prompt else 'seven tasks in turn')}", asked.plot)
     except OSError as error:
         raise OperatorError(f"{error.filename or asked.json}: {error.strerror}.") from None

@@ -36,7 +36,10 @@ LONGEST = 600.0
 PAUSE = 2.0
 """Seconds after which to come back to a server that cannot be reached, or does not say when."""
 
-TIMEOUTS = {"connect": 10.0, "read": LONGEST, "write": LONGEST, "pool": LONGEST}
+SOON = 30.0
+"""Seconds within which a server says what it has; and how much later than ``LONGEST`` it may say that a picture took longer."""
+
+TIMEOUTS = {"connect": 10.0, "read": LONGEST + SOON, "write": LONGEST, "pool": LONGEST}
 
 
 class RemoteLabeller:
@@ -95,9 +98,10 @@ class RemoteLabeller:
         """The JSON of an answer. Errors: PaliServeError, as the server met it; ModelNotReady where it cannot be reached; OperatorError."""
         if self._pool is None:
             raise errors.ModelNotReady(f"{self._url} is not opened.")
+        timeouts = TIMEOUTS if content else TIMEOUTS | {"read": SOON}
         try:
             response = await self._pool.request(
-                method, f"{self._url}{path}", headers=self._headers, content=content, extensions={"timeout": TIMEOUTS}
+                method, f"{self._url}{path}", headers=self._headers, content=content, extensions={"timeout": timeouts}
             )
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException) as error:
             raise errors.ModelNotReady(f"{self._url} cannot be reached: {error or type(error).__name__}.", PAUSE) from None
