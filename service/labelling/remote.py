@@ -104,7 +104,7 @@ class RemoteLabeller:
                 method, f"{self._url}{path}", headers=self._headers, content=content, extensions={"timeout": timeouts}
             )
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException) as error:
-            raise errors.ModelNotReady(f"{self._url} cannot be reached: {error or type(error).__name__}.", PAUSE) from None
+            raise errors.ModelNotReady(f"{self._url} cannot be reached: {str(error) or type(error).__name__}.", PAUSE) from None
         try:
             told = json.loads(response.content)
         except ValueError:
