@@ -162,8 +162,8 @@ def test_what_cannot_be_written_is_no_traceback(streams: str, status: int, words
 
 
 def test_a_line_is_a_line_whatever_a_file_is_called(tmp_path: Path) -> None:
-    for name in (b"a\nb.png", b"\xff.png"):
-        shutil.copy(SAMPLE, os.path.join(os.fsencode(tmp_path), name))
+    for name in ("a\nb.png", os.fsdecode(b"\xff.png")):
+        shutil.copy(SAMPLE, tmp_path / name)
     process = paliserve("ask", str(tmp_path), "ocr")
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout == f"{tmp_path}/a\\nb.png\tGIFT\n{tmp_path}/\\udcff.png\tGIFT\n"
