@@ -120,14 +120,15 @@ async def _ask_one(service: PaliServe, question: Question, limits: ImageLimits, 
     try:
         data = given if picture.file is None else await asyncio.to_thread(_read, picture.file, limits.max_bytes)
         result = await service.tasks.generate(data, Options(model=question.model), question.prompt)
-        if picture.save is not None:
-            await asyncio.to_thread(_draw, data, limits, result, picture.save)
+        problem = await asyncio.to_thread(_draw, data, limits, result, picture.save) if picture.save else ""
     except OF_THE_QUESTION:
         raise
     except PaliServeError as error:
         return Answer(picture.name, None, error.message)
     except OSError as error:
-        return Answer(picture.name, None, f"{error.strerror or 'cannot be read or drawn'}.")
+        return Answer(picture.name, None, f"{error.strerror or 'cannot be read'}.")
+    if problem:
+        return Answer(picture.name, None, problem)
     return Answer(picture.name, generate_response(result, uuid.uuid4().hex).model_dump(mode="json"))
 
 
@@ -140,8 +141,14 @@ def _read(file: Path, most: int) -> bytes:
     return file.read_bytes()
 
 
-def _draw(data: bytes, limits: ImageLimits, result: TaskResult, save: Path) -> None:
-    draw(ImageReader(limits).open(data), [*result.detections, *result.segments]).save(save)
+def _draw(data: bytes, limits: ImageLimits, result: TaskResult, save: Path) -> str:
+    """Returns why it cannot be written, or nothing."""
+    drawn = draw(ImageReader(limits).open(data), [*result.detections, *result.segments])
+    try:
+        drawn.save(save)
+    except OSError as error:
+        return f"{save}: {error.strerror or 'cannot be written'}."
+    return ""
 
 
 def _for_asking(settings: Settings, model: str | None, count: int) -> Settings:

@@ -74,6 +74,7 @@ def test_models_lists_what_is_configured() -> None:
         (("ask", str(SAMPLE), "ocr", "--model", "nobody"), "shapes-224"),
         (("ask", str(SAMPLE), "ocr", "--save", "/no/such/folder/out.png"), "/no/such/folder/out.png"),
         (("ask", str(SAMPLE), "ocr", "--save", "out.xyz"), "out.xyz"),
+        (("ask", str(SAMPLE), "ocr", "--save", f"/{300 * 'x'}.png"), "xxx.png: File name too long."),
     ],
 )
 def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], words: str) -> None:
