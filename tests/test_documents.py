@@ -1,9 +1,13 @@
-"""Every document: its links lead somewhere."""
+"""Every document: its links lead somewhere, its commands and settings are taken."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from service.main import parser
+from service.settings import load_settings
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("service", "protos", "docker", "deploy", "tests", "load_tests")
@@ -35,3 +39,40 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_there_are_documents_with_links() -> None:
     assert {"README.md", "SECURITY.md", "CHANGELOG.md"} <= {each.name for each in DOCUMENTS}
     assert LINKS.search((ROOT / "README.md").read_text())
+
+
+def shell(text: str) -> list[str]:
+    """Commands of all its blocks, each in one line, without their comments."""
+    found = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    return [re.sub(r"\s+#.*", "", line).strip() for line in found.splitlines()]
+
+
+COMMANDS = sorted(
+    {line for each in DOCUMENTS for line in shell(each.read_text()) if re.match(r"([A-Z_]+=\S+ )?(\.venv/bin/)?paliserve ", line)}
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_paliserve_are_taken(command: str) -> None:
+    words = shlex.split(re.split(r"\s(?:>>?|\|)\s", command)[0])
+    program = next(place for place, word in enumerate(words) if word.endswith("paliserve"))
+    commands, _ = parser()
+    # It ends the process where it does not understand.
+    assert commands.parse_args(words[program + 1 :]).run
+
+
+def test_targets_of_make_are_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for each in DOCUMENTS:
+        named = set(re.findall(r"(?:`|^ *)make ([a-z][a-z-]*[a-z])", each.read_text(), re.MULTILINE))
+        assert named <= targets, each
+
+
+@pytest.mark.parametrize("name", ["README.md", "service/README.md"])
+def test_settings_are_taken(name: str, tmp_path: Path) -> None:
+    found = re.findall(r"```toml\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+    instances = [each for each in found if "[[instances]]" in each]
+    assert instances
+    for each in instances:
+        (tmp_path / "paliserve.toml").write_text(each)
+        assert load_settings(tmp_path / "paliserve.toml", {}, {}).instances

@@ -14,6 +14,9 @@ from tests.end_to_end.conftest import Server, needed
 
 RUN = {"sh": ["bash", "-euc"], "python": [sys.executable, "-c"], "js": ["node", "--input-type=module", "-e"]}
 PALISERVE = ".venv/bin/paliserve"
+FREE = {"PALISERVE_PORT": "0", "PALISERVE_GRPC_PORT": "0"}
+"""The usual ports may be somebody's."""
+
 CHANGING = {"id", "timings_ms"}
 
 Block = tuple[str, str]
@@ -65,7 +68,13 @@ def run(block: Block, server: Server, folder: Path) -> str:
     about = text.replace(PALISERVE, "python -m service.main")
     about = about.replace("127.0.0.1:8000", server.url.removeprefix("http://")).replace("127.0.0.1:8001", f"127.0.0.1:{server.grpc_port}")
     done = subprocess.run(
-        [*RUN[language], about], cwd=folder, capture_output=True, text=True, timeout=200, check=False, env=os.environ | {"PATH": path}
+        [*RUN[language], about],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env=os.environ | {"PATH": path} | FREE,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout

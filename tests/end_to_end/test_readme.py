@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 README, SERVER, CLIENTS = ((ROOT / folder / "README.md").read_text() for folder in ("", "service", "service/transports"))
 RECIPES = README.partition("\n## Recipes\n")[2].partition("\n## ")[0]
 EXAMPLES = re.findall(r"```sh\n(curl .*?)```\s*```json\n(.*?)```", README.replace(RECIPES, "") + SERVER, re.DOTALL)
-SECTIONS = sections(CLIENTS, "##") | sections(RECIPES, "###")
+ALONE = "Without a server"
+SECTIONS = sections(CLIENTS, "##") | sections(RECIPES, "###") | {ALONE: sections(README, "##")[ALONE]}
 """By heading: see ``run_all``."""
 
 PAGE = "A page in a browser"
