@@ -1,6 +1,7 @@
 """Questions answered in this process, without a server."""
 
 import asyncio
+import os
 import sys
 import uuid
 from collections import deque
@@ -69,10 +70,11 @@ def ask(settings: Settings, question: Question, pictures: Sequence[Picture], beg
     for each in pictures:
         if each.save is not None:
             _check_target(each.save)
-    # Outside of the event loop, which heeds Ctrl-C only when it is given a turn.
-    service = PaliServe(_for_asking(settings, question.model, len(pictures)), Metrics("ask"), begin)
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-    asyncio.run(_ask_all(service, partial(_ask_one, service, question, limits), pictures, answered))
+    # Outside of the event loop, which heeds Ctrl-C only when it is given a turn, and waits for all threads; one that reads may never end.
+    given = sys.stdin.buffer.read(limits.max_bytes + 1) if any(each.file is None for each in pictures) else b""
+    service = PaliServe(_for_asking(settings, question.model, len(pictures)), Metrics("ask"), begin)
+    asyncio.run(_ask_all(service, partial(_ask_one, service, question, limits, given), pictures, answered))
 
 
 @asynccontextmanager
@@ -113,35 +115,40 @@ async def _ask_all(
             await asyncio.gather(*asking, return_exceptions=True)
 
 
-async def _ask_one(service: PaliServe, question: Question, limits: ImageLimits, picture: Picture) -> Answer:
-    """Errors: PaliServeError, where the question is wrong."""
+async def _ask_one(service: PaliServe, question: Question, limits: ImageLimits, given: bytes, picture: Picture) -> Answer:
+    """``given``: standard input. Errors: PaliServeError, where the question is wrong."""
     try:
-        data = await asyncio.to_thread(_read, picture, limits.max_bytes)
+        data = given if picture.file is None else await asyncio.to_thread(_read, picture.file, limits.max_bytes)
         result = await service.tasks.generate(data, Options(model=question.model), question.prompt)
-        if picture.save is not None:
-            await asyncio.to_thread(_draw, data, limits, result, picture.save)
+        problem = await asyncio.to_thread(_draw, data, limits, result, picture.save) if picture.save else ""
     except OF_THE_QUESTION:
         raise
     except PaliServeError as error:
         return Answer(picture.name, None, error.message)
     except OSError as error:
-        return Answer(picture.name, None, f"{error.strerror or 'cannot be read or drawn'}.")
+        return Answer(picture.name, None, f"{error.strerror or 'cannot be read'}.")
+    if problem:
+        return Answer(picture.name, None, problem)
     return Answer(picture.name, generate_response(result, uuid.uuid4().hex).model_dump(mode="json"))
 
 
-def _read(picture: Picture, most: int) -> bytes:
+def _read(file: Path, most: int) -> bytes:
     """Errors: OSError, ImageTooLarge."""
-    if picture.file is None:
-        return sys.stdin.buffer.read(most + 1)
-    size = picture.file.stat().st_size
+    size = file.stat().st_size
     if size > most:
         # Whatever it is, it need not be held to be told so.
         raise ImageTooLarge(f"The image has {size} bytes; at most {most} are read.")
-    return picture.file.read_bytes()
+    return file.read_bytes()
 
 
-def _draw(data: bytes, limits: ImageLimits, result: TaskResult, save: Path) -> None:
-    draw(ImageReader(limits).open(data), [*result.detections, *result.segments]).save(save)
+def _draw(data: bytes, limits: ImageLimits, result: TaskResult, save: Path) -> str:
+    """Returns why it cannot be written, or nothing."""
+    drawn = draw(ImageReader(limits).open(data), [*result.detections, *result.segments])
+    try:
+        drawn.save(save)
+    except OSError as error:
+        return f"{save}: {error.strerror or 'cannot be written'}."
+    return ""
 
 
 def _for_asking(settings: Settings, model: str | None, count: int) -> Settings:
@@ -167,7 +174,7 @@ def asked_instance(settings: Settings, model: str | None) -> InstanceSettings:
 
 
 def _check_target(save: Path) -> None:
-    if not save.parent.is_dir():
+    if not os.path.isdir(save.parent):
         raise OperatorError(f"{save}: there is no folder {save.parent}.")
     if Image.registered_extensions().get(save.suffix.lower()) not in Image.SAVE:
         raise OperatorError(f"{save}: the name must end in a picture's suffix, such as .png or .jpg.")

@@ -2,9 +2,12 @@
 
 import argparse
 import difflib
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from service.commands import ask, bench, completion, doctor, download, key, label, models, serve
 from service.commands.arguments import CommandParser, examples
@@ -16,9 +19,13 @@ from service.observability.version import package_version
 COMMANDS = (serve, ask, label, models, download, bench, key, doctor, completion)
 """As ``paliserve --help`` lists them."""
 
+UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Why standard output takes no more."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 not done, 2 asked wrongly."""
+    _prepare_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     made, names = parser()
     _check_command(made, given, names)
@@ -38,8 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # As of ``paliserve models | head -1``. Python would write what is left when it ends, and tell of it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # As of ``paliserve models | head -1``.
+        _drop_output()
+        return 1
+    except OSError as error:
+        if error.errno not in UNWRITTEN:
+            raise
+        _drop_output()
+        print(coloured("paliserve:", "red", sys.stderr), f"standard output: {error.strerror}.", file=sys.stderr)
         return 1
     return status
 
@@ -73,6 +86,21 @@ def _check_command(made: argparse.ArgumentParser, given: Sequence[str], names: S
         return
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     made.error(f"there is no command {name!r}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."))
+
+
+def _prepare_streams() -> None:
+    """No command ends for a stream that is closed, nor for what it cannot write, such as the name of a file from another system."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (open until the process ends)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Python would write what is left when it ends, and tell of it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

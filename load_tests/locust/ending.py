@@ -12,7 +12,7 @@ def listen() -> None:
     """Let the run's exit status say whether the thresholds held, and a line each say which did not."""
 
     def end(environment: Any, **_: Any) -> None:
-        broken = check(environment.stats, environment.user_classes)
+        broken = check(environment.stats, environment.user_classes, environment.runner.exceptions.values() if environment.runner else ())
         for line in broken:
             print(f"threshold: {line}", file=sys.stderr)
         environment.process_exit_code = 1 if broken else 0

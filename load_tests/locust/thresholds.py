@@ -46,6 +46,7 @@ class Thresholds:
                 yield f"{name}: the p95 is {seen:.0f} ms, and at most {allowed:.0f} ms are allowed"
 
 
-def check(stats: "RequestStats", user_classes: Iterable[type[Any]]) -> list[str]:
-    """All that does not hold of the thresholds of all these users, each once."""
-    return list(dict.fromkeys(line for each in user_classes for line in each.thresholds.broken_by(stats)))
+def check(stats: "RequestStats", user_classes: Iterable[type[Any]], exceptions: Iterable[Mapping[str, Any]] = ()) -> list[str]:
+    """All that does not hold of the thresholds of all these users, each once. ``exceptions``: of users, which stand in no statistics."""
+    failed = [f"a user failed {each['count']} times: {each['msg']}" for each in exceptions]
+    return [*dict.fromkeys(line for each in user_classes for line in each.thresholds.broken_by(stats)), *failed]

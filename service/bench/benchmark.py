@@ -79,7 +79,8 @@ class Benchmark:
             seconds = min(seconds, recorder.seconds)
             raise
         finally:
-            if len(recorder):
+            # A rate at which nothing was due is told of as well.
+            if len(recorder) or not loop.times:
                 self._outcome.loads.append(measured(recorder.replies(server), rate, seconds))
 
     @asynccontextmanager

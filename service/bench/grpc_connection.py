@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from service.addresses import bearer
 from service.bench.questions import Question
 from service.transports.grpc.generated import paligemma_pb2 as pb
 
@@ -58,7 +59,7 @@ class GrpcServer:
     def __init__(self, address: str, key: str | None = None, tls: grpc.ChannelCredentials | None = None) -> None:
         self._address = address
         self._tls = tls
-        self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
+        self._metadata = (("authorization", bearer(key)),) if key else ()
         self._channels: list[grpc.aio.Channel] = []
         self._lines = 0
 

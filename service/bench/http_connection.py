@@ -27,7 +27,10 @@ class Connection:
             self._streams = await asyncio.open_connection(*self._address, ssl=self._tls)
         reader, writer = self._streams
         writer.write(raw)
-        head = parse_head(await reader.readuntil(HEAD_END))
+        try:
+            head = parse_head(await reader.readuntil(HEAD_END))
+        except asyncio.LimitOverrunError as error:
+            raise ValueError(f"the reply's head does not end: {error}") from None
         body = await _chunks(reader, hear) if head.length is None else await reader.readexactly(head.length)
         if not head.keeps_open:
             self.close()

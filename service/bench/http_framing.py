@@ -1,12 +1,13 @@
 """HTTP/1.1 as the load generator speaks it: requests made ready beforehand, replies by their Content-Length or in chunks."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 HEAD_END = b"\r\n\r\n"
-EVENT_END = b"\n\n"
+FIRST_LINE = re.compile(r"HTTP/1\.[01] (\d{3})(?: |$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,17 @@ def request(method: str, path: str, headers: Mapping[str, str], body: bytes | No
 
 
 def parse_head(raw: bytes) -> Head:
-    """Read a reply's head. Errors: ValueError where it tells no length."""
+    """Read a reply's head. Errors: ValueError where it is none, or tells no length."""
     lines = raw.decode("latin-1").split("\r\n")
+    first = FIRST_LINE.match(lines[0])
+    if first is None:
+        raise ValueError("the reply is not HTTP")
     fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)}
     chunked = fields.get("transfer-encoding", "").lower() == "chunked"
     if "content-length" not in fields and not chunked:
         raise ValueError("the reply has no Content-Length")
     length = None if chunked else int(fields["content-length"])
-    return Head(int(lines[0].split(" ", 2)[1]), length, fields.get("connection", "").lower() != "close")
+    return Head(int(first[1]), length, fields.get("connection", "").lower() != "close")
 
 
 def last_event(body: bytes) -> tuple[str, str]:

@@ -1,21 +1,20 @@
 """The pictures that are asked about."""
 
-import glob
 import struct
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
-from service.errors import OperatorError
+from service.errors import ImageTooLarge, InvalidImage, OperatorError
+from service.model.images import ImageLimits, ImageReader
+from service.picture_files import named
 
 SAMPLES = ("scene.png",)
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-"""What is taken of a folder."""
+LIMITS = ImageLimits(max_bytes=sys.maxsize, max_pixels=1_000_000_000)
+"""What is too large for the server is told by the server."""
 
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _PNG_HEAD = len(PNG) + 25
@@ -50,30 +49,21 @@ def sample_pictures() -> list[Picture]:
 
 def read_pictures(wanted: Sequence[str]) -> list[Picture]:
     """Of files, globs and folders, each in the order of names. Errors: OperatorError."""
-    found = []
+    found: list[Picture] = []
     for each in wanted:
-        paths = _paths(each)
-        if not paths:
+        try:
+            names = named(each)
+            found += [_picture(name, Path(name).read_bytes()) for name in names]
+        except OSError as error:
+            raise OperatorError(f"--image {error.filename or each}: {error.strerror or 'cannot be read'}.") from None
+        if not names:
             raise OperatorError(f"--image {each}: there is no picture of that name.")
-        for path in paths:
-            try:
-                found.append(_picture(str(path), path.read_bytes()))
-            except OSError as error:
-                raise OperatorError(f"--image {path}: {error.strerror or 'cannot be read'}.") from None
     return found
-
-
-def _paths(wanted: str) -> list[Path]:
-    path = Path(wanted)
-    if path.is_dir():
-        return sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
-    # A file may have a name that would mean others, such as photo[1].jpg.
-    return [path] if path.exists() else sorted(map(Path, glob.glob(wanted, recursive=True)))
 
 
 def _picture(name: str, file: bytes) -> Picture:
     try:
-        with Image.open(BytesIO(file)) as opened:
-            return Picture(name, file, opened.size)
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError):
+        # As the picture is meant to be seen: a region is one of that.
+        return Picture(name, file, ImageReader(LIMITS).size(file))
+    except (InvalidImage, ImageTooLarge):
         raise OperatorError(f"--image {name}: it is not a picture that can be opened.") from None

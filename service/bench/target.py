@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
+from service.addresses import PORTS, bearer, split_url
 from service.bench.http_connection import HttpServer
 from service.bench.http_framing import request
 from service.bench.load_generator import Server
 from service.bench.questions import FORM, Question
 from service.errors import OperatorError
-
-PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,7 @@ class Target:
 
 def over_rest(url: str, key: str | None, ca: Path | None) -> Target:
     """A URL, which may have a path that stands before all others. Errors: OperatorError."""
-    parts = _split(url, "--url", PORTS)
+    parts = split_url(url, "--url")
     host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
     tls = None
     if parts.scheme == "https":
@@ -36,7 +34,7 @@ def over_rest(url: str, key: str | None, ca: Path | None) -> Target:
             tls = ssl.create_default_context(cafile=ca)
         except (OSError, ValueError) as error:
             raise OperatorError(f"--ca {ca}: {_reason(error)}.") from None
-    headers = {"Host": parts.netloc, "Content-Type": FORM, **({"Authorization": f"Bearer {key}"} if key else {})}
+    headers = {"Host": parts.netloc, "Content-Type": FORM, **({"Authorization": bearer(key)} if key else {})}
     base = parts.path.rstrip("/")
 
     def write(question: Question, image: bytes) -> bytes:
@@ -51,7 +49,7 @@ def over_grpc(address: str, key: str | None, ca: Path | None) -> Target:
 
     from service.bench.grpc_connection import GrpcServer, call  # noqa: PLC0415
 
-    parts = _split(address if "://" in address else f"http://{address}", "--grpc", PORTS)
+    parts = split_url(address if "://" in address else f"http://{address}", "--grpc", "127.0.0.1:8001")
     if parts.port is None:
         raise OperatorError(f"--grpc {address}: HOST:PORT is needed, such as 127.0.0.1:8001.")
     tls = None
@@ -88,18 +86,6 @@ async def look(target: Target, asked: Sequence[Question], timeout: float) -> lis
     finally:
         line.close()
     return sorted(set(models))
-
-
-def _split(url: str, flag: str, schemes: dict[str, int]) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in schemes and parts.hostname and (parts.port or 1) and "@" not in parts.netloc
-    except ValueError:
-        good = None
-    if not good:
-        example = "127.0.0.1:8001" if flag == "--grpc" else "http://127.0.0.1:8000"
-        raise OperatorError(f"{flag} {url}: this is no address; one looks like {example}.")
-    return parts
 
 
 def _refusal(address: str, task: str, status: int, fields: dict[str, Any]) -> str:

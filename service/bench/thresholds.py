@@ -19,6 +19,8 @@ class Thresholds:
             yield "nothing was answered"
             return
         for load in loads:
+            if not load.sent and (self.errors, self.p99) != (None, None):
+                yield f"at {load.rate:.3g}/s nothing was due while it was measured: it needs a longer --duration"
             if self.errors is not None and load.errors > self.errors:
                 yield f"at {load.rate:.3g}/s {load.errors:.1%} were refused or failed, and at most {self.errors:.1%} may"
             if self.p99 is not None and load.sent and (load.p99 is None or load.p99 > self.p99):

@@ -11,6 +11,7 @@ from service.commands.arguments import Commands, add_config, examples, is_file, 
 from service.commands.loading import Loading
 from service.commands.output import coloured, print_beside, progress
 from service.commands.pictures import STANDARD_INPUT, Found, find, targets
+from service.observability.logs import escape
 
 if TYPE_CHECKING:
     from service.asking import Answer
@@ -100,7 +101,7 @@ class _Said:
             yield json.dumps({"file": name, **response}) if self._found.several else json.dumps(response, indent=2)
             return
         for line in _told(response):
-            yield f"{coloured(name, 'faint')}\t{line}" if self._found.several else line
+            yield f"{coloured(escape(name), 'faint')}\t{line}" if self._found.several else line
 
 
 def _told(response: dict[str, Any]) -> Iterator[str]:
@@ -119,7 +120,7 @@ def _file(name: str) -> Path | None:
 
 
 def _complaint(text: str) -> str:
-    return f"{coloured('paliserve:', 'red', sys.stderr)} {' '.join(text.split())}"
+    return f"{coloured('paliserve:', 'red', sys.stderr)} {escape(text)}"
 
 
 def _complain(text: str) -> None:

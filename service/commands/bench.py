@@ -132,6 +132,8 @@ def _check_files(asked: argparse.Namespace) -> None:
     for flag, path in (("--json", asked.json), ("--plot", asked.plot)):
         if path and not path.parent.is_dir():
             raise OperatorError(f"{flag} {path}: there is no folder {path.parent}.")
+        if path and path.is_dir():
+            raise OperatorError(f"{flag} {path}: this is a folder: name a file.")
     if asked.plot:
         from service.bench.plot import check  # noqa: PLC0415
 
@@ -148,7 +150,7 @@ def _write(asked: argparse.Namespace, outcome: "Outcome", address: str) -> None:
     try:
         if asked.json:
             asked.json.write_text(json.dumps(document(outcome, told, address), indent=1) + "\n")
-        if asked.plot and outcome.loads:
+        if asked.plot and any(load.sent for load in outcome.loads):
             draw(outcome, f"{address}: {', '.join(asked.task) or ('generate' if asked.prompt else 'seven tasks in turn')}", asked.plot)
     except OSError as error:
         raise OperatorError(f"{error.filename or asked.json}: {error.strerror}.") from None

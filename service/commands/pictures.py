@@ -1,16 +1,15 @@
 """Which pictures a command is asked about, and where each is to be drawn."""
 
 import glob
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
 from service.errors import OperatorError
-
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
-"""Of what is taken of a folder."""
+from service.picture_files import is_pattern, named
 
 WRITTEN_AS = frozenset((".jpg", ".jpeg", ".png", ".webp"))
 """Suffixes that a drawn picture keeps; others become PNG."""
@@ -35,12 +34,16 @@ def find(asked: Sequence[str]) -> Found:
     names: dict[Path, str] = {}
     problems = []
     for each in asked:
-        found = list(_named(each))
+        try:
+            found = _named(each)
+        except OSError as error:
+            problems.append(f"{each}: {error.strerror or 'cannot be read'}.")
+            continue
         names |= {Path(name).resolve(): name for name in found if Path(name).resolve() not in names}
         if not found:
             problems.append(f"{each}: {_missing(each)}.")
-    plain = len(asked) == 1 and not _is_many(asked[0])
-    return Found(tuple(names.values()), tuple(problems), not plain)
+    several = len(asked) > 1 or (asked[0] != STANDARD_INPUT and is_pattern(asked[0]))
+    return Found(tuple(names.values()), tuple(problems), several)
 
 
 def targets(names: Sequence[str], save: str | None, several: bool) -> Sequence[Path | None]:
@@ -51,7 +54,7 @@ def targets(names: Sequence[str], save: str | None, several: bool) -> Sequence[P
     if save is None:
         return [None] * len(names)
     folder = Path(save)
-    if not (folder.is_dir() or save.endswith(("/", "\\"))):
+    if not (os.path.isdir(save) or save.endswith(("/", "\\"))):
         if several:
             raise OperatorError(f"--save {save}: several pictures need a folder: --save {save}/ makes it.")
         return [folder]
@@ -74,21 +77,13 @@ def _free(folder: Path, name: str, taken: AbstractSet[Path]) -> Path:
     return next(each for each in candidates if each not in taken)
 
 
-def _named(asked: str) -> Iterator[str]:
-    if asked == STANDARD_INPUT or Path(asked).is_file():
-        yield asked
-    elif Path(asked).is_dir():
-        yield from sorted(str(each) for each in Path(asked).iterdir() if each.suffix.lower() in SUFFIXES and each.is_file())
-    elif glob.has_magic(asked):
-        yield from sorted(each for each in glob.iglob(asked, recursive=True) if Path(each).is_file())
-
-
-def _is_many(asked: str) -> bool:
-    return asked != STANDARD_INPUT and not Path(asked).is_file() and (Path(asked).is_dir() or glob.has_magic(asked))
+def _named(asked: str) -> list[str]:
+    """Errors: OSError."""
+    return [asked] if asked == STANDARD_INPUT else named(asked)
 
 
 def _missing(asked: str) -> str:
-    if Path(asked).is_dir():
+    if os.path.isdir(asked):
         return "the folder holds no picture"
     if glob.has_magic(asked):
         return "no file is named so"

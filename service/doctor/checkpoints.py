@@ -35,7 +35,9 @@ def checkpoints(settings: Settings) -> Iterator[Finding]:
 
 
 def _checkpoint(wanted: InstanceSettings, settings: Settings) -> Iterator[Finding]:
-    asked, mend = source(wanted, settings), "Give it a whole folder of a checkpoint."
+    # How it is to be held is looked at with the devices.
+    asked = replace(source(wanted, settings), device="cpu", dtype=None, quantization=None)
+    mend = "Give it a whole folder of a checkpoint."
     if is_fetched(wanted.source):
         mend = _fetch(wanted.source, wanted.revision)
         folder = cached(wanted.source, wanted.revision)

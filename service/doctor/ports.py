@@ -1,15 +1,18 @@
 """Where the server is to listen: whether it can, and who is there already."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.doctor.findings import Finding, fine, problem
+from service.doctor.findings import Finding, fine, problem, warning
 from service.listening import ServingError, bind
 from service.settings import Settings
 
 PROCESSES = Path("/proc")
 LISTENING = "0A"
 LONGEST_COMMAND = 80
+SERVER = re.compile(r"(paliserve|service\.main) serve\b")
+"""In the command of one of ours, which runs as it should."""
 
 
 def ports(settings: Settings) -> Iterator[Finding]:
@@ -30,8 +33,11 @@ def ports(settings: Settings) -> Iterator[Finding]:
             bind(host, port, flag).close()
         except ServingError as error:
             who = owner(port)
-            by = f" It is taken by {who}." if who else ""
-            yield problem(f"{name} {str(error).partition('. Give')[0]}.{by}", f"End what has it, or give another one with {flag}.")
+            said = f"{name} {str(error).partition('. Give')[0]}.{f' It is taken by {who}.' if who else ''}"
+            if SERVER.search(who):
+                yield warning(said, f"Nothing, if that is the server that you ask about; a second one needs another port: {flag}.")
+            else:
+                yield problem(said, f"End what has it, or give another one with {flag}.")
         else:
             free.append(f"{name} on {host}:{port or 'any port'}")
     if free:
@@ -48,8 +54,13 @@ def owner(port: int) -> str:
         except OSError:
             continue
         if found:
-            return f"process {process.name} ({command[:LONGEST_COMMAND]})"
+            return f"process {process.name} ({_short(command)})"
     return "a process of another user" if sockets else ""
+
+
+def _short(command: str) -> str:
+    """Without the folders of a Python and its script, behind which there would be no room for what it does."""
+    return re.sub(r"(?<!\S)/\S*/(?=\S)", "", command)[:LONGEST_COMMAND]
 
 
 def _listening(table: Path, port: int) -> Iterator[str]:

@@ -41,7 +41,7 @@ class LocalLabeller:
         """See ``Labeller``. Nothing is loaded to know it."""
         instance = self._instance
         _, dtype = held_as(source(instance, self._settings))
-        return {"model": instance.name, "source": _told(instance.source), "dtype": dtype}
+        return {"model": instance.name, "source": _told(instance.source, instance.revision), "dtype": dtype}
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -63,6 +63,8 @@ class LocalLabeller:
         return of_response(detect_response(result, uuid.uuid4().hex).model_dump(mode="json"))
 
 
-def _told(where: str) -> str:
-    """As a server tells it: a hub id, or a folder's name."""
-    return Path(where).name if Path(where).is_dir() else where
+def _told(where: str, revision: str | None) -> str:
+    """A folder with all of its path, for two models may stand in folders of one name; or a hub id with its revision."""
+    if Path(where).is_dir():
+        return str(Path(where).resolve())
+    return f"{where}, {revision}" if revision else where

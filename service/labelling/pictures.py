@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import OperatorError
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+from service.picture_files import SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpcore2
 
 from service import errors
+from service.addresses import bearer, split_url
 from service.errors import OperatorError
 from service.labelling.labelled import Labelled, of_response
 from service.labelling.prompt import LabelPrompt
@@ -36,24 +36,25 @@ LONGEST = 600.0
 PAUSE = 2.0
 """Seconds after which to come back to a server that cannot be reached, or does not say when."""
 
-TIMEOUTS = {"connect": 10.0, "read": LONGEST, "write": LONGEST, "pool": LONGEST}
+SOON = 30.0
+"""Seconds within which a server says what it has; and how much later than ``LONGEST`` it may say that a picture took longer."""
+
+TIMEOUTS = {"connect": 10.0, "read": LONGEST + SOON, "write": LONGEST, "pool": LONGEST}
 
 
 class RemoteLabeller:
     """A PaliServe at ``url``. ``key``: as ``Authorization``, where one is needed."""
 
     def __init__(self, url: str, key: str | None, model: str | None, prompt: LabelPrompt, concurrent: int) -> None:
-        """Errors: OperatorError where the URL is none."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise OperatorError(f"--url {url}: http://host:port or https://host is needed.")
+        """Errors: OperatorError where the URL or the key is none."""
+        parts = split_url(url, "--url")
         self._url = url.rstrip("/")
         self._model = model
         self._prompt = prompt
         self._concurrent = concurrent
-        self._headers = [("Host", parts.netloc.rpartition("@")[2]), ("Content-Type", "application/json"), ("User-Agent", "paliserve")]
+        self._headers = [("Host", parts.netloc), ("Content-Type", "application/json"), ("User-Agent", "paliserve")]
         if key:
-            self._headers.append(("Authorization", f"Bearer {key}"))
+            self._headers.append(("Authorization", bearer(key)))
         self._pool: httpcore2.AsyncConnectionPool | None = None
 
     async def identity(self) -> Mapping[str, str]:
@@ -97,12 +98,13 @@ class RemoteLabeller:
         """The JSON of an answer. Errors: PaliServeError, as the server met it; ModelNotReady where it cannot be reached; OperatorError."""
         if self._pool is None:
             raise errors.ModelNotReady(f"{self._url} is not opened.")
+        timeouts = TIMEOUTS if content else TIMEOUTS | {"read": SOON}
         try:
             response = await self._pool.request(
-                method, f"{self._url}{path}", headers=self._headers, content=content, extensions={"timeout": TIMEOUTS}
+                method, f"{self._url}{path}", headers=self._headers, content=content, extensions={"timeout": timeouts}
             )
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException) as error:
-            raise errors.ModelNotReady(f"{self._url} cannot be reached: {error or type(error).__name__}.", PAUSE) from None
+            raise errors.ModelNotReady(f"{self._url} cannot be reached: {str(error) or type(error).__name__}.", PAUSE) from None
         try:
             told = json.loads(response.content)
         except ValueError:

@@ -48,6 +48,22 @@ def test_chunks_are_heard_as_they_come_and_the_connection_is_good_for_more() -> 
     assert heard == pieces
 
 
+def test_a_head_without_an_end_is_no_reply() -> None:
+    async def handle(body: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(bytes(1_000_000))
+
+    async def ask() -> None:
+        async with small_server(handle) as port:
+            connection = Connection(port)
+            try:
+                await connection.ask(post("/", {}))
+            finally:
+                connection.close()
+
+    with pytest.raises(ValueError, match="does not end"):
+        asyncio.run(ask())
+
+
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [

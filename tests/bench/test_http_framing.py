@@ -29,6 +29,12 @@ def test_a_head_tells_a_length_or_chunks() -> None:
         parse_head(b"HTTP/1.1 200 OK\r\n\r\n")
 
 
+@pytest.mark.parametrize("raw", [b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"220 mail 200 ready\r\n\r\n"])
+def test_what_is_no_head_is_told(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="not HTTP"):
+        parse_head(raw)
+
+
 def test_the_last_event_is_no_comment() -> None:
     body = b'event: token\ndata: {"text":"a"}\n\n: still at work\n\nevent: result\ndata: {"text":"ab"}\n\n: bye\n\n'
     assert last_event(body) == ("result", '{"text":"ab"}')

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from service.bench.pictures import read_pictures, sample_pictures
+from service.bench.questions import questions
 from service.errors import OperatorError
 
 
@@ -36,6 +37,24 @@ def test_files_globs_and_folders(tmp_path: Path) -> None:
     assert names("") == ["a.jpg", "b.png", "c[1].png"]
     assert names("*.png") == ["b.png", "c[1].png"]
     assert names("c[1].png", "a.jpg") == ["c[1].png", "a.jpg"]
+
+
+def test_a_pattern_names_files_alone(tmp_path: Path) -> None:
+    write(tmp_path / "a.png")
+    (tmp_path / "more.png").mkdir()
+    (tmp_path / "._a.png").write_bytes(b"what macOS keeps beside it")
+    assert len(read_pictures([str(tmp_path), str(tmp_path / "*.png")])) == 2
+
+
+def test_a_picture_has_the_size_that_is_seen(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "lying.jpg", exif=exif)
+    (picture,) = read_pictures([str(tmp_path / "lying.jpg")])
+    assert picture.size == (20, 40)
+    # Of the picture as it lies, three quarters of its width would not be in it.
+    (question,) = questions(["caption-region"], None, {}, [picture])
+    assert question.prefix.startswith("caption <loc")
 
 
 @pytest.mark.parametrize(

@@ -33,5 +33,13 @@ def test_a_load_without_any_answer_has_no_good_p99() -> None:
     assert ["no p99" in line for line in told] == [False, True]
 
 
+def test_a_load_at_which_nothing_was_sent_passes_nothing() -> None:
+    seen = [load(), measured([], 0.01, 10.0)]
+    assert list(Thresholds().broken_by(seen)) == []
+    for thresholds in (Thresholds(p99=1000.0), Thresholds(errors=1.0)):
+        (told,) = thresholds.broken_by(seen)
+        assert "at 0.01/s nothing was due" in told
+
+
 def test_no_load_at_all_passes_nothing() -> None:
     assert list(Thresholds().broken_by([])) == ["nothing was answered"]

@@ -10,7 +10,7 @@ from service.errors import OperatorError
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("b.png", "a.jpg", "notes.txt", "[1].png", "more/a.png", "more/deep/c.gif"):
+    for name in ("b.png", "a.jpg", "notes.txt", "[1].png", "more/a.png", "more/deep/c.gif", "more/._a.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
@@ -46,6 +46,22 @@ def test_what_is_not_there_is_told_and_the_rest_is_found() -> None:
     assert found.names == ("b.png",)
     assert [each.partition(":")[0] for each in found.problems] == ["none.png", "*.tiff", "empty"]
     assert "No such file" in found.problems[0]
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_cannot_be_looked_at_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = 300 * "x"
+    assert find(["b.png", long]).problems == (f"{long}: File name too long.",)
+    with pytest.raises(OperatorError, match="File name too long"):
+        targets(["b.png", "a.jpg"], f"{long}/", True)
+
+    def refuse(folder: str) -> list[str]:
+        raise PermissionError(13, "Permission denied", folder)
+
+    # Whoever runs this may be allowed everything.
+    monkeypatch.setattr("os.listdir", refuse)
+    found = find(["more", "b.png"])
+    assert (found.names, found.problems) == (("b.png",), ("more: Permission denied.",))
 
 
 def test_one_file_or_one_each(folder: Path) -> None:

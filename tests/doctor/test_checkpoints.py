@@ -41,6 +41,11 @@ def test_a_folder_that_lacks_a_file(copy: Path, name: str, words: str) -> None:
     assert words in found.said
 
 
+def test_a_device_that_is_not_there_is_no_fault_of_the_checkpoint() -> None:
+    (found,) = looked_at(DEMO, device="cuda:7")
+    assert found.level is Level.OK
+
+
 def test_weights_that_were_cut_off(copy: Path) -> None:
     file = copy / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])

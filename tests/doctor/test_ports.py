@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,28 @@ def test_who_has_a_port_is_said(taken: int) -> None:
     assert f"process {os.getpid()} (" in wrong.said
     assert "--port" in wrong.mend
     assert "administrators" in free.said
+
+
+@pytest.mark.parametrize(
+    ("command", "level"),
+    [
+        (["/a/long/way/to/bin/python3", "/a/long/way/to/that/and/more/of/it/and/more/bin/paliserve", "serve"], Level.WARNING),
+        (["python", "-m", "service.main", "serve", "--port", "1"], Level.WARNING),
+        (["python", "-m", "http.server"], Level.PROBLEM),
+        (["paliserve-exporter", "server"], Level.PROBLEM),
+    ],
+)
+def test_a_server_of_ours_that_runs_is_no_problem(
+    taken: int, command: list[str], level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net").symlink_to("/proc/net")
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "fd").symlink_to(f"/proc/{os.getpid()}/fd")
+    (tmp_path / "7" / "cmdline").write_text("\0".join(command))
+    monkeypatch.setattr("service.doctor.ports.PROCESSES", tmp_path)
+    (found,) = ports(Settings(port=taken, grpc_port=0))
+    assert found.level is level
+    assert f"process 7 ({command[0].rpartition('/')[2]} " in found.said
 
 
 def test_one_port_for_two() -> None:

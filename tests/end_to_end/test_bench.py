@@ -188,6 +188,7 @@ def test_what_hinders_it_is_one_line(guarded: Guarded, server: Server, tmp_path:
         (("--url", server.url, "--rate", "0"), "--rate 0"),
         (("--url", server.url, "--max-errors", "7"), "0 to 1"),
         (("--url", server.url, "--json", "/no/such/folder/a.json"), "/no/such/folder"),
+        (("--url", server.url, "--json", str(tmp_path)), "is a folder"),
         (("--url", server.url, "--plot", str(tmp_path / "plot.txt")), ".png"),
     ]
     for arguments, words in cases:

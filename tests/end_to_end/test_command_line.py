@@ -1,14 +1,18 @@
 """``paliserve ask``, ``models`` and ``plan``, as processes of their own."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageChops
+
+from tests.end_to_end.conftest import until
 
 SAMPLE = Path(__file__).parents[2] / "service" / "demo" / "samples" / "scene.png"
 
@@ -70,6 +74,7 @@ def test_models_lists_what_is_configured() -> None:
         (("ask", str(SAMPLE), "ocr", "--model", "nobody"), "shapes-224"),
         (("ask", str(SAMPLE), "ocr", "--save", "/no/such/folder/out.png"), "/no/such/folder/out.png"),
         (("ask", str(SAMPLE), "ocr", "--save", "out.xyz"), "out.xyz"),
+        (("ask", str(SAMPLE), "ocr", "--save", f"/{300 * 'x'}.png"), "xxx.png: File name too long."),
     ],
 )
 def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], words: str) -> None:
@@ -124,10 +129,45 @@ def test_ask_reads_standard_input() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"GIFT\n", b"")
 
 
+def test_ask_is_ended_while_it_reads() -> None:
+    command = [sys.executable, "-m", "service.main", "ask", "-", "ocr"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        # More than a pipe holds: it is written when it is being read.
+        process.stdin.write(bytes(1_000_000))
+        process.stdin.flush()
+        state = Path(f"/proc/{process.pid}/stat")
+        until(lambda: state.read_text().rpartition(") ")[2].startswith("S"), "it does not wait for more")
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
 def test_a_reader_who_leaves_is_no_traceback() -> None:
     line = f"{sys.executable} -m service.main plan | true"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("streams", "status", "words"), [(">&- 2>&-", 0, ""), (">/dev/full", 1, "paliserve: standard output: No space left on device.\n")]
+)
+def test_what_cannot_be_written_is_no_traceback(streams: str, status: int, words: str) -> None:
+    line = f"{sys.executable} -m service.main models {streams}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (status, words)
+
+
+def test_a_line_is_a_line_whatever_a_file_is_called(tmp_path: Path) -> None:
+    for name in ("a\nb.png", os.fsdecode(b"\xff.png")):
+        shutil.copy(SAMPLE, tmp_path / name)
+    process = paliserve("ask", str(tmp_path), "ocr")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout == f"{tmp_path}/a\\nb.png\tGIFT\n{tmp_path}/\\udcff.png\tGIFT\n"
 
 
 @pytest.mark.parametrize(

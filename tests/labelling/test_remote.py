@@ -21,6 +21,7 @@ from service.errors import (
     RequestTooLarge,
     Unauthenticated,
 )
+from service.labelling import remote
 from service.labelling.labelled import FoundObject, Labelled
 from service.labelling.prompt import parse_prompt
 from service.labelling.remote import PAUSE, RemoteLabeller
@@ -159,7 +160,29 @@ def test_others_than_paliserve_are_told_apart(told: bytes, work: Callable[[Remot
         asked(told, work)
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://host", "http://", "file:///etc/passwd"])
+def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "SOON", 0.1)
+    ended = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        ended.set()
+
+    async def run() -> None:
+        async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            try:
+                await RemoteLabeller(url, None, None, parse_prompt("detect a"), 1).identity()
+            finally:
+                await ended.wait()
+
+    with pytest.raises(OperatorError, match="cannot be reached: ReadTimeout"):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://host", "http://", "file:///etc/passwd", "http://[::1", "http://host:99999"])
 def test_a_url_is_needed(url: str) -> None:
-    with pytest.raises(OperatorError, match="http://host:port"):
+    with pytest.raises(OperatorError, match="no address"):
         RemoteLabeller(url, None, None, parse_prompt("detect a"), 1)

@@ -69,3 +69,11 @@ def test_what_several_users_ask_for_is_told_once(stats: Fill) -> None:
 
     assert len(check(stats(good=1), [User, User, Other])) == 2
     assert check(stats(), [User]) == []
+
+
+def test_a_user_who_fails_is_no_pass(stats: Fill) -> None:
+    class User:
+        thresholds = LIMITS
+
+    (told,) = check(stats(), [User], [{"count": 3, "msg": "StopIteration()", "traceback": "", "nodes": set()}])
+    assert told == "a user failed 3 times: StopIteration()"
