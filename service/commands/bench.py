@@ -145,7 +145,7 @@ def _write(asked: argparse.Namespace, outcome: "Outcome", address: str) -> None:
     from service.bench.report import document  # noqa: PLC0415
 
     # A key does not belong into a file.
-    arguments = {name: value for name, value in vars(asked).items() if name not in ("run", "key")}
+    arguments = {name: value for name, value in vars(asked).items() if name not in ("run", "key", "whole")}
     told = {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
     try:
         if asked.json:
