@@ -17,8 +17,9 @@ LAST_TAG := $(shell git describe --tags --abbrev=0 2>/dev/null)
 demo: .venv/runtime ## serve the embedded model on 127.0.0.1:8000
 	$(BIN)/paliserve serve
 
-test: .venv/dev ## all tests, on up to four cores
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# Much of their time tests wait for servers to start: one more of them than two cores have is of use.
+test: .venv/dev ## all tests, three files at a time
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile
 
 test-cluster: .venv/dev ## three replicas behind a real HAProxy: restarted, killed and frozen under load; says its figures; needs apt-get install haproxy
 	CI=1 $(BIN)/python -m pytest -q -s tests/cluster
