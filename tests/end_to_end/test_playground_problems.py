@@ -82,7 +82,8 @@ def test_a_server_that_is_away_is_told(visit: Callable[..., Visitor], tmp_path: 
     running.close()
     visitor.page.click("#ask")
     assert "The server cannot be reached" in visitor.problem()
-    visitor.page.click("#again")
+    with visitor.page.expect_event("requestfailed"):
+        visitor.page.click("#again")
     assert "The server cannot be reached" in visitor.problem()
     visitor.page.locator(".sample").nth(1).click()
     visitor.page.wait_for_selector("text=cannot be fetched")
