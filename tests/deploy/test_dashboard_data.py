@@ -29,12 +29,11 @@ class Prometheus:
     stand_in: StandIn
 
     def values(self, expression: str) -> dict[tuple[tuple[str, str], ...], float]:
-        """By the labels of each series."""
+        """By the labels of each series; those that are no number, as where nothing has come yet, are not found."""
         told = self.client.get("/api/v1/query", params={"query": expression}).raise_for_status().json()["data"]
         assert told["resultType"] == "vector", expression
         found = {tuple(sorted(each["metric"].items())): float(each["value"][1]) for each in told["result"]}
-        assert not any(map(math.isnan, found.values())), expression
-        return found
+        return {labels: value for labels, value in found.items() if not math.isnan(value)}
 
     def until(self, satisfied: Callable[[], bool]) -> None:
         """Let requests come until Prometheus has seen enough of them."""
