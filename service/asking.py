@@ -152,16 +152,17 @@ def _draw(data: bytes, limits: ImageLimits, result: TaskResult, save: Path) -> s
 
 
 def _for_asking(settings: Settings, model: str | None, count: int) -> Settings:
-    """With the one instance that is asked, and without what keeps strangers from taking too much."""
-    changed: dict[str, object] = {
-        "instances": (asked_instance(settings, model),),
-        "max_queue": max(settings.max_queue, AT_ONCE),
-        "max_queue_seconds": AS_LONG_AS_IT_TAKES,
-        "default_timeout_seconds": AS_LONG_AS_IT_TAKES,
-    }
+    """With the one instance that is asked."""
+    changed: dict[str, object] = {"instances": (asked_instance(settings, model),)}
     if count < MANY:
         changed |= {"workers": 0, "image_workers": 0}
-    return settings.model_copy(update=changed)
+    return unhurried(settings, AT_ONCE).model_copy(update=changed)
+
+
+def unhurried(settings: Settings, at_once: int) -> Settings:
+    """Without what keeps strangers from taking too much: of so many questions ``at_once`` none is refused, or late."""
+    waits = {"max_queue_seconds": AS_LONG_AS_IT_TAKES, "default_timeout_seconds": AS_LONG_AS_IT_TAKES}
+    return settings.model_copy(update={"max_queue": max(settings.max_queue, at_once), **waits})
 
 
 def asked_instance(settings: Settings, model: str | None) -> InstanceSettings:

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -39,9 +40,9 @@ class Scenario:
     thresholds: ClassVar[Thresholds]
     _users: ClassVar[Iterator[int]] = itertools.count()
 
+    @abstractmethod
     def asks(self) -> Iterator[Ask]:
         """Each user has its own."""
-        raise NotImplementedError
 
     def _in_turn(self, asked: Sequence[Question]) -> Iterator[Question]:
         """Without an end; each user begins one further than the one before."""

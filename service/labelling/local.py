@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from service.asking import asked_instance, opened
+from service.asking import asked_instance, opened, unhurried
 from service.errors import ModelNotReady
 from service.labelling.labelled import Labelled, of_response
 from service.labelling.prompt import LabelPrompt
@@ -16,24 +16,15 @@ from service.tasks.asks import Options
 from service.transports.responses import detect_response, segment_response
 from service.wiring import PaliServe
 
-A_DAY = 86_400.0
-AN_HOUR = 3600.0
-
 
 class LocalLabeller:
     """Loads the instance in processes of its own, as a server does."""
 
     def __init__(self, settings: Settings, model: str | None, prompt: LabelPrompt, concurrent: int) -> None:
         """Errors: OperatorError."""
-        # Nobody else asks here, and nobody waits for one picture: none need be refused. None comes twice.
+        # No picture comes twice.
         self._instance = asked_instance(settings, model).model_copy(update={"vision_cache_bytes": 0})
-        unhurried = {
-            "instances": (self._instance,),
-            "max_queue": max(settings.max_queue, concurrent),
-            "max_queue_seconds": A_DAY,
-            "default_timeout_seconds": AN_HOUR,
-        }
-        self._settings = settings.model_copy(update=unhurried)
+        self._settings = unhurried(settings, concurrent).model_copy(update={"instances": (self._instance,)})
         self._prompt = prompt
         self._service: PaliServe | None = None
 
